@@ -1,0 +1,44 @@
+# make reproduce   sets everything up, runs the notebooks and the baselines, prints the leaderboard
+# make test        sets everything up, runs all tests and all notebooks
+# make lab         opens the notebooks in JupyterLab
+# MODE=smoke|quick|full says how much `make reproduce` computes; IQA_DATA=folder says where datasets lie.
+
+PYTHON ?= python3
+MODE ?= smoke
+BIN := .venv/bin
+export IQA_MODE := $(MODE)
+
+.PHONY: reproduce test lab bench clean
+.DEFAULT_GOAL := reproduce
+
+reproduce: .venv/ready
+	$(BIN)/python figures/reproduce.py
+
+# Tests always run small. One thread a worker: two workers with two threads each would fight over two cores.
+test: export IQA_MODE := smoke
+test: export OMP_NUM_THREADS := 1
+test: .venv/ready
+	$(BIN)/python -m pytest -q -n 2 --doctest-modules --durations=5
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+lab: .venv/ready
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+bench: .venv/ready
+	$(BIN)/python figures/bench_distortions.py
+
+# uv when it is there. Else pip fetches it into the environment, because it installs torch in a fraction of the time;
+# where even that fails, pip does the work. A finished set-up is marked, so a second call does nothing.
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is older. Try: make PYTHON=python3.12"; exit 1; }
+	@echo "Setting up .venv (torch, torchvision, timm, JupyterLab); a few minutes on a slow network ..."
+	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" .venv; \
+	else $(PYTHON) -m venv .venv && { $(BIN)/python -m pip install --quiet uv || true; }; fi
+	@if command -v uv >/dev/null 2>&1; then uv pip install --python $(BIN)/python -e '.[test]'; \
+	elif [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --python $(BIN)/python -e '.[test]'; \
+	else $(BIN)/python -m pip install -e '.[test]'; fi
+	@touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,308 @@
+"""Datasets as tables: one contract for every set, splits that never share content, loaders that repeat exactly.
+
+Whatever the set, a score is scaled to [0, 1] and HIGHER IS BETTER. The raw score stays beside it, and the card of
+the set says its range and direction.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from data_download import layouts
+from data_download.layouts import DatasetError
+from iqa_core import images
+from iqa_core.files import data_root
+
+COLUMNS = ["image", "reference", "score", "raw_score", "content", "split", "distortion", "level"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a dataset. `low`, `high` and `higher_better` describe the raw score."""
+
+    name: str
+    title: str
+    what: str = ""
+    low: float | None = None  # None: a set without scores
+    high: float | None = None
+    higher_better: bool = True
+    reference: bool = False  # are there references, so that full-reference methods apply?
+    proxy: bool = False  # True: the score stands for human scores of other pictures
+    score: str = "none"
+    split: str = "seeded, by picture"
+    licence: str = ""
+    citation: str = ""
+    source: str = ""
+    folder: str = ""
+    made: bool = False
+
+
+@cache
+def cards() -> dict[str, Card]:
+    """All known datasets by name.
+
+    >>> cards()["biq2021"].higher_better
+    True
+    """
+    path = Path(layouts.__file__).with_name("registry.toml")
+    return {name: Card(name=name, **entry) for name, entry in tomllib.loads(path.read_text("utf-8")).items()}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A table of pictures and scores, the folder that its paths start from, and its card.
+
+    `table` has the columns `image`, `reference` ("" if none), `score` (in [0, 1], higher = better), `raw_score`,
+    `content` (what splits are made by), `split` (official part, else ""), `distortion`, `level`, and whatever
+    else the set brings.
+    """
+
+    name: str
+    table: pd.DataFrame
+    root: Path
+    card: Card
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {len(self)} pictures, {self.table['content'].nunique()} contents)"
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Scores (N,) in [0, 1], higher = better."""
+        return self.table["score"].to_numpy(dtype=np.float64)
+
+    def image(self, index: int) -> torch.Tensor:
+        """Picture number `index`: (3, H, W) in [0, 1]."""
+        return images.load(self.root / self.table["image"].iloc[index])
+
+    def reference(self, index: int) -> torch.Tensor:
+        """The reference of picture number `index`: (3, H, W) in [0, 1]."""
+        name = self.table["reference"].iloc[index]
+        if not name:
+            raise DatasetError(f"{self.name}: {self.table['image'].iloc[index]} has no reference, so a "
+                               "full-reference method does not apply. Use a no-reference method.")
+        return images.load(self.root / name)
+
+    def subset(self, rows) -> Dataset:
+        """The rows given by a boolean mask or by positions, as a dataset of its own."""
+        rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return Dataset(self.name, self.table.iloc[rows].reset_index(drop=True), self.root, self.card)
+
+
+def load(name: str, root: str | Path | None = None) -> Dataset:
+    """Load a dataset by name.
+
+    Args:
+        name: a name of `cards()`: "offline", "tid2013-kodak", "biq2021", "kodak", "cid22".
+        root: folder that holds one folder a dataset; default `$IQA_DATA`. Sets that this kit makes ignore it.
+
+    Returns:
+        Dataset with scores in [0, 1], HIGHER = BETTER (NaN for a set without scores).
+
+    Raises:
+        DatasetError: unknown name, absent folder, missing picture, NaN or out-of-range score.
+
+    >>> load("offline").table["score"].between(0, 1).all()
+    np.True_
+    """
+    if name not in cards():
+        raise DatasetError(f"{name!r} is not a known dataset; choose one of {', '.join(cards())}, "
+                           "or read your own table with from_csv.")
+    card = cards()[name]
+    if name == "offline":
+        from data_download import offline  # these two makers import this package
+        folder = offline.prepare()
+    elif name == "tid2013-kodak":
+        from data_download import tid2013_kodak
+        folder = tid2013_kodak.prepare()
+    else:
+        folder = Path(root or data_root()) / card.folder
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder. Place {card.title} there (from {card.source}), or point "
+                           "IQA_DATA to the folder that holds it.")
+    return _finish(name, layouts.LAYOUTS[name](folder), folder, card)
+
+
+def available(root: str | Path | None = None) -> list[str]:
+    """Names of the scored or pristine sets that lie under `root` (default `$IQA_DATA`), in the order of the cards."""
+    root = Path(root or data_root())
+    return [name for name, card in cards().items() if card.folder and (root / card.folder).is_dir()]
+
+
+def from_csv(csv: str | Path, folder: str | Path | None = None, low: float | None = None,
+             high: float | None = None, higher_better: bool = True) -> Dataset:
+    """Your own pictures: a CSV table with the columns `image,score` and, if you like, `reference`, `content`.
+
+    Args:
+        csv: the table. Paths in it start from `folder`.
+        folder: where the pictures lie; default: the folder of the table.
+        low, high: range of your score scale; default: the smallest and largest score in the table.
+        higher_better: False for a scale on which a large number means bad (DMOS).
+
+    Returns:
+        Dataset with scores in [0, 1], HIGHER = BETTER.
+
+    Raises:
+        DatasetError: missing column, picture or score, each in one sentence that names it.
+    """
+    csv = Path(csv)
+    frame = layouts.read_csv(csv, ["image", "score"]).rename(columns={"score": "raw_score"})
+    raw = pd.to_numeric(frame["raw_score"], errors="coerce")
+    card = Card(csv.stem, csv.stem, what="own table", low=float(raw.min() if low is None else low),
+                high=float(raw.max() if high is None else high), higher_better=higher_better,
+                reference="reference" in frame, score="own scores", source=csv.name)
+    return _finish(csv.stem, frame, Path(folder or csv.parent), card)
+
+
+def _finish(name: str, frame: pd.DataFrame, root: Path, card: Card) -> Dataset:
+    """Complete a layout's table, scale its scores, and check the contract."""
+    frame = frame.reset_index(drop=True).copy()
+    if frame.empty:
+        raise DatasetError(f"{root}: {card.title} has no pictures here. Place its files as its card says.")
+    for column, default in {"reference": "", "split": "", "distortion": "", "level": 0, "raw_score": np.nan}.items():
+        frame[column] = frame[column].fillna(default) if column in frame else default
+    if "content" not in frame:  # an authentic picture is its own content; a distorted one shares its reference's
+        frame["content"] = frame["reference"].where(frame["reference"] != "", frame["image"])
+
+    if card.low is None:
+        frame["score"] = np.nan
+    else:
+        raw = pd.to_numeric(frame["raw_score"], errors="coerce")
+        bad = ~np.isfinite(raw)
+        if bad.any():
+            row = frame[bad].iloc[0]
+            raise DatasetError(f"{card.title}: {bad.sum()} of {len(frame)} scores are no number, first "
+                               f"'{row['raw_score']}' of {row['image']}. Correct or remove these rows.")
+        outside = (raw < card.low) | (raw > card.high)
+        if outside.any() or card.low >= card.high:
+            value = raw[outside].iloc[0] if outside.any() else card.low
+            raise DatasetError(f"{card.title}: score {value:g} does not fit the range {card.low:g} to "
+                               f"{card.high:g}. Give the range of the scale (low, high) and check the column.")
+        score = (raw - card.low) / (card.high - card.low)
+        frame["raw_score"], frame["score"] = raw, score if card.higher_better else 1 - score
+
+    names = pd.unique(pd.concat([frame["image"], frame["reference"]]))
+    lost = [file for file in names if file and not (root / file).is_file()]
+    if lost:
+        raise DatasetError(f"{root / lost[0]}: no such picture ({len(lost)} of {len(names)} that the table names are "
+                           "missing). Place them there or remove their rows.")
+    extra = [column for column in frame if column not in COLUMNS]
+    return Dataset(name, frame[COLUMNS + extra], root, card)
+
+
+def splits(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset, Dataset]:
+    """Training, validation and test part that share no content.
+
+    70 % of the contents train, 10 % validate, 20 % test, drawn by `seed`. Where the set has an official test
+    part, that part is the test part for every seed; an official validation part likewise; only what is left open
+    is drawn.
+
+    Args:
+        dataset: any dataset.
+        seed: 0 to 9 in this kit's tables. The same seed gives the same split on every machine.
+
+    Returns:
+        (train, val, test), three datasets.
+
+    Raises:
+        DatasetError: fewer than 3 contents, or an official split that shares content.
+
+    >>> train, val, test = splits(load("offline"), seed=0)
+    >>> set(train.table["content"]) & set(test.table["content"])
+    set()
+    """
+    table = dataset.table
+    part = table["split"].where(table["split"].isin(["val", "test"]), "").to_numpy(dtype=object)
+    wanted = {"test": 0.2, "val": 0.1}
+    # sorted, so that the order of rows in a table does not matter
+    order = np.array(sorted(table["content"][part == ""].unique()), dtype=object)
+    np.random.default_rng(seed).shuffle(order)
+    if len(order) + sum((part == name).any() for name in wanted) < 3:
+        raise DatasetError(f"{dataset.name}: {len(order)} contents are too few to train, validate and test. "
+                           "Three different pictures (references) are the least.")
+    total = len(order)
+    for name, share in wanted.items():
+        if not (part == name).any():
+            count = max(1, round(share * total))
+            chosen, order = order[:count], order[count:]
+            part[table["content"].isin(chosen) & (part == "")] = name
+    part[part == ""] = "train"
+    seen: dict[str, str] = {}
+    for content, name in set(zip(table["content"], part)):
+        if seen.setdefault(content, name) != name:
+            raise DatasetError(f"{dataset.name}: content {content!r} lies in two parts of the official split, so a "
+                               "test score would be flattered. Correct the split column.")
+    return tuple(dataset.subset(part == name) for name in ("train", "val", "test"))
+
+
+class _SeededOrder(Sampler):
+    """Yields (row, seed) pairs. The crop of a picture depends on its pair alone, not on the worker that reads it."""
+
+    def __init__(self, length: int, shuffle: bool, seed: int):
+        self.length, self.shuffle, self.seed, self.epoch = length, shuffle, seed, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        self.epoch += 1
+        rows = torch.randperm(self.length, generator=generator) if self.shuffle else torch.arange(self.length)
+        seeds = torch.randint(2**31, (self.length,), generator=generator)
+        yield from zip(rows.tolist(), seeds.tolist())
+
+
+@dataclass(frozen=True)
+class _Crops(torch.utils.data.Dataset):
+    dataset: Dataset
+    size: int
+    flip: bool
+
+    def __getitem__(self, pair: tuple[int, int]) -> dict[str, torch.Tensor]:
+        row, seed = pair
+        stack = self.dataset.image(row)[None]
+        if self.dataset.card.reference:
+            reference = self.dataset.reference(row)
+            if reference.shape != stack.shape[1:]:
+                raise DatasetError(f"{self.dataset.table['image'].iloc[row]}: its size differs from its reference's. "
+                                   "Remove this row or replace the picture.")
+            stack = torch.cat([stack, reference[None]])
+        crop = images.crops(stack, self.size, "random", n=1, seed=seed)[0]
+        if self.flip and seed % 2:
+            crop = crop.flip(-1)
+        item = {"x": crop[0], "score": torch.tensor(self.dataset.table["score"].iloc[row], dtype=torch.float32),
+                "row": torch.tensor(row)}
+        return item | ({"x_ref": crop[1]} if len(crop) == 2 else {})
+
+
+def loader(dataset: Dataset, size: int, batch_size: int, seed: int = 0, shuffle: bool = True, flip: bool = False,
+           workers: int = 0) -> DataLoader:
+    """Batches of random crops for training; the same for every number of workers.
+
+    Each epoch draws new crops from `(seed, epoch)`; `loader.sampler.epoch` may be set to go on after a stop.
+    A picture smaller than the crop is mirrored (see `images.fit`). Reference and distorted crop are aligned and
+    flipped together.
+
+    Returns:
+        DataLoader of dicts: `x` (B, 3, size, size), `x_ref` likewise where the set has references, `score` (B,)
+        in [0, 1], higher = better, `row` (B,) the row of the table.
+
+    >>> batch = next(iter(loader(load("offline"), size=64, batch_size=4)))
+    >>> batch["x"].shape, batch["x_ref"].shape
+    (torch.Size([4, 3, 64, 64]), torch.Size([4, 3, 64, 64]))
+    """
+    return DataLoader(_Crops(dataset, size, flip), batch_size, sampler=_SeededOrder(len(dataset), shuffle, seed),
+                      num_workers=workers, persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(),
+                      generator=torch.Generator().manual_seed(seed))

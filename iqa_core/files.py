@@ -1,0 +1,82 @@
+"""Where files live, and how they are written so that a killed process leaves nothing half-done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+
+def cache_dir() -> Path:
+    """Folder for everything that this kit makes itself: `$IQA_CACHE`, else `~/.cache/seeing-quality`."""
+    return Path(os.environ.get("IQA_CACHE") or Path.home() / ".cache" / "seeing-quality")
+
+
+def data_root() -> Path:
+    """Root of all datasets, one folder each: `$IQA_DATA`, else `data` inside the cache. Originals are only read."""
+    return Path(os.environ.get("IQA_DATA") or cache_dir() / "data")
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Write a whole file or nothing.
+
+    Yields a temporary path in the same folder. It is renamed onto `path` when the block ends well, and removed
+    when the block raises. A reader sees the old file or the new one, never a part.
+
+    >>> import tempfile, pathlib
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "note.txt"
+    >>> with atomic(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix is kept, because many writers choose the format by it.
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Let one process at a time work on `path`. The lock is `path.lock`; the system frees it if a process dies."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(path.name + ".lock")):
+        yield
+
+
+def prepare(folder: str | Path, make: Callable[[Path], object]) -> Path:
+    """Return `folder`; if it does not exist, let `make(temporary_folder)` fill it first.
+
+    Two processes may ask at once: the second waits and finds the folder. A killed process leaves only a
+    temporary folder, which the next call removes. So a folder that exists is complete.
+    """
+    folder = Path(folder)
+    if folder.is_dir():
+        return folder
+    with locked(folder):
+        if not folder.is_dir():
+            for leftover in folder.parent.glob(f".{folder.name}-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            try:
+                make(temporary)
+                os.chmod(temporary, 0o755)
+                os.replace(temporary, folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    return folder

@@ -1,0 +1,42 @@
+"""How much a notebook computes: `IQA_MODE=smoke|quick|full`.
+
+smoke: a minute on two CPU cores, the offline set, what the tests run. quick: real human scores on a laptop.
+full: the protocol's settings. Each notebook prints its plan, so that a reader knows what to expect.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+MODES = ("smoke", "quick", "full")
+
+
+def mode() -> str:
+    """The mode in force: `$IQA_MODE`, else quick.
+
+    >>> mode() in MODES
+    True
+    """
+    name = os.environ.get("IQA_MODE") or "quick"
+    if name not in MODES:
+        raise ValueError(f"IQA_MODE={name!r} is no mode; set it to one of {', '.join(MODES)}.")
+    return name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one notebook does in one mode, and what that costs on two CPU cores."""
+
+    mode: str
+    datasets: tuple[str, ...]  # used when they are there, the offline set otherwise
+    pictures: int  # at most so many of a dataset
+    seeds: int  # splits
+    minutes: float
+    memory_gb: float
+    expect: str  # the number to expect, with its spread
+
+    def __str__(self) -> str:
+        return (f"mode {self.mode}: {', '.join(self.datasets)}; at most {self.pictures} pictures a set, "
+                f"{self.seeds} splits\nabout {self.minutes:g} minutes and {self.memory_gb:g} GB on 2 CPU cores"
+                f"\nexpect: {self.expect}")

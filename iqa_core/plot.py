@@ -1,0 +1,94 @@
+"""Pictures for notebooks: one palette, safe for colour-blind readers and in grey print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+# Okabe and Ito's palette, dark to light enough to tell apart in grey
+BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6B6B6B"
+PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
+
+
+def style() -> None:
+    """Set the figure style of this kit; the set-up cell of each notebook calls it."""
+    plt.rcParams.update({
+        "figure.dpi": 80, "figure.constrained_layout.use": True, "font.size": 9, "axes.grid": True,
+        "grid.alpha": 0.25, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.prop_cycle": plt.cycler(color=PALETTE), "image.cmap": "viridis",
+    })
+
+
+def show(pictures: Sequence[torch.Tensor], titles: Sequence[str] = (), columns: int = 5, width: float = 10):
+    """Draw pictures (3, H, W) or maps (H, W) side by side.
+
+    Args:
+        pictures: tensors in [0, 1]; a map (H, W) or (1, H, W) is drawn in colour by its own range.
+        titles: one a picture.
+        columns: pictures a row.
+        width: of the figure, in inches.
+
+    >>> _ = show([torch.rand(3, 8, 8), torch.rand(8, 8)], ["picture", "map"])
+    """
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    aspect = pictures[0].shape[-2] / pictures[0].shape[-1]
+    figure, axes = plt.subplots(rows, columns, squeeze=False,
+                                figsize=(width, rows * (width / columns * aspect + (0.3 if len(titles) else 0.05))))
+    for ax in axes.flat:
+        ax.axis("off")
+    for i, (ax, picture) in enumerate(zip(axes.flat, pictures)):
+        array = picture.detach().cpu().float().squeeze(0) if picture.ndim == 3 and len(picture) == 1 else picture.detach().cpu()
+        ax.imshow(array.permute(1, 2, 0).clamp(0, 1) if array.ndim == 3 else array)
+        if i < len(titles):
+            ax.set_title(titles[i], fontsize=9)
+    return figure
+
+
+def scatter(pred, mos, ax=None, groups: Sequence[str] | None = None, fit=None, xlabel="prediction", ylabel="MOS"):
+    """Predictions against MOS, one dot a picture, coloured by group, with a fitted curve if given.
+
+    Args:
+        pred, mos: (N,) arrays.
+        ax: axes to draw on; a new figure if none.
+        groups: (N,) labels, at most six different ones.
+        fit: function that maps predictions to MOS, drawn as a line.
+
+    >>> _ = scatter([1, 2, 3], [1, 2, 3], fit=lambda x: x)
+    """
+    ax = ax or plt.figure(figsize=(4, 3.2)).gca()
+    pred, mos = np.asarray(pred), np.asarray(mos)
+    labels = np.asarray(groups) if groups is not None else np.array([""] * len(pred))
+    for i, name in enumerate(dict.fromkeys(labels)):
+        chosen = labels == name
+        ax.plot(pred[chosen], mos[chosen], "o", ms=3, alpha=0.6, color=PALETTE[i % 6], label=name or None)
+    if fit is not None:
+        x = np.linspace(pred.min(), pred.max(), 200)
+        ax.plot(x, fit(x), color="black", lw=1.5)
+    if groups is not None:
+        ax.legend(fontsize=8)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    return ax
+
+
+def bars(names: Sequence[str], values: Sequence[float], low=None, high=None, ax=None, xlabel="SRCC"):
+    """Horizontal bars with intervals, the first name on top.
+
+    Args:
+        names, values: one a bar.
+        low, high: ends of the intervals, if any.
+
+    >>> _ = bars(["a", "b"], [0.5, 0.7], [0.4, 0.6], [0.6, 0.8])
+    """
+    ax = ax or plt.figure(figsize=(5, 0.35 * len(names) + 0.7)).gca()
+    values = np.asarray(values, dtype=float)
+    error = None if low is None else np.abs([values - np.asarray(low), np.asarray(high) - values])
+    ax.barh(range(len(names)), values, xerr=error, color=BLUE, height=0.6, error_kw={"elinewidth": 1, "capsize": 3})
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set_xlabel(xlabel)
+    ax.grid(axis="y", visible=False)
+    return ax

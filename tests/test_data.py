@@ -1,0 +1,149 @@
+"""The dataset contract, splits that share no content, loaders that repeat, and one sentence for each fault."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from iqa_core import data, images
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Ten pictures of five contents with references and a DMOS-like column, as a CSV and a folder."""
+    rows = []
+    for i in range(10):
+        content = f"c{i // 2}"
+        for name in (f"d{i}.png", f"{content}.png"):
+            images.save(tmp_path / name, torch.full((3, 24, 40), i / 10))
+        rows.append((f"d{i}.png", 10.0 * i, f"{content}.png"))
+    pd.DataFrame(rows, columns=["image", "score", "reference"]).to_csv(tmp_path / "own.csv", index=False)
+    return tmp_path / "own.csv"
+
+
+def test_own_table_is_scaled_and_directed(own):
+    up = data.from_csv(own, low=0, high=100)
+    assert list(up.table.columns[:8]) == data.COLUMNS
+    assert up.scores[0] == 0 and up.scores[-1] == pytest.approx(0.9)
+    down = data.from_csv(own, low=0, high=100, higher_better=False)
+    assert np.allclose(down.scores, 1 - up.scores) and down.table["raw_score"].iloc[-1] == 90
+    assert up.table["content"].nunique() == 5  # the reference is the content
+    assert up.reference(3).shape == (3, 24, 40)
+
+
+def edited(own, **changes):
+    frame = pd.read_csv(own)
+    for column, (row, value) in changes.items():
+        frame[column] = frame[column].astype(object)
+        frame.loc[row, column] = value
+    frame.to_csv(own, index=False)
+    return own
+
+
+@pytest.mark.parametrize("change, sentence", [
+    (dict(score=(4, np.nan)), r"1 of 10 scores are no number, first 'nan' of d4\.png"),
+    (dict(score=(4, "good")), r"1 of 10 scores are no number, first 'good' of d4\.png"),
+    (dict(score=(4, 400)), r"score 400 does not fit the range 0 to 100"),
+    (dict(image=(4, "gone.png")), r"gone\.png: no such picture \(1 of 15"),
+    (dict(reference=(4, "gone.png")), r"gone\.png: no such picture"),
+])
+def test_faults_of_a_table_are_named(own, change, sentence):
+    with pytest.raises(data.DatasetError, match=sentence):
+        data.from_csv(edited(own, **change), low=0, high=100)
+
+
+def test_unknown_column_and_absent_sets_are_named(own, tmp_path):
+    pd.read_csv(own).rename(columns={"score": "mos"}).to_csv(own, index=False)
+    with pytest.raises(data.DatasetError, match="no column 'score'; its columns are 'image', 'mos', 'reference'"):
+        data.from_csv(own)
+    with pytest.raises(data.DatasetError, match="Place BIQ2021 there"):
+        data.load("biq2021", root=tmp_path)
+    with pytest.raises(data.DatasetError, match="'live' is not a known dataset"):
+        data.load("live")
+    with pytest.raises(data.DatasetError, match=r"absent\.csv: no such file"):
+        data.from_csv(tmp_path / "absent.csv")
+    (tmp_path / "torn.csv").write_bytes(b'image,score\n"a.png,1\n\x00\xff')
+    with pytest.raises(data.DatasetError, match=r"torn\.csv"):
+        data.from_csv(tmp_path / "torn.csv")
+
+
+def test_a_corrupt_picture_in_the_middle_is_named(own):
+    (own.parent / "d5.png").write_bytes(b"\x89PNG broken")
+    dataset = data.from_csv(own)
+    assert dataset.image(4).shape == (3, 24, 40)
+    with pytest.raises(images.ImageError, match=r"d5\.png: cannot be read"):
+        list(data.loader(dataset, size=16, batch_size=2, shuffle=False))
+
+
+def miniature_biq(tmp_path, parts):
+    (tmp_path / "biq2021/Images").mkdir(parents=True)
+    for part, names in parts.items():
+        for name in names:
+            images.save(tmp_path / "biq2021/Images" / name, torch.rand(3, 8, 8))
+        table = pd.DataFrame({"Image Name": [name.replace(".JPG", ".jpg") for name in names], "MOS": 0.5})
+        table.to_csv(tmp_path / f"biq2021/{part} (Images and MOS).csv", index=False)
+    return data.load("biq2021", root=tmp_path)
+
+
+def test_biq2021_official_test_part_is_kept(tmp_path):
+    names = {"Train": [f"ss01 ({i}).jpg" for i in range(10)], "Test": ["ss02 (1014).JPG", "ss02 (3).jpg"]}
+    dataset = miniature_biq(tmp_path, names)
+    assert "Images/ss02 (1014).JPG" in set(dataset.table["image"])  # the table says .jpg
+    for seed in range(3):
+        train, val, test = data.splits(dataset, seed)
+        assert set(test.table["split"]) == {"test"} and len(test) == 2
+        assert (len(train), len(val)) == (9, 1)
+
+
+def test_biq2021_without_its_test_part_is_split_by_seed(tmp_path):
+    dataset = miniature_biq(tmp_path, {"Train": [f"ss01 ({i}).jpg" for i in range(10)]})
+    assert [len(part) for part in data.splits(dataset, 0)] == [7, 1, 2]
+
+
+def test_splits_share_no_content_and_repeat(own):
+    dataset = data.from_csv(own)
+    for seed in range(5):
+        parts = data.splits(dataset, seed)
+        contents = [set(part.table["content"]) for part in parts]
+        assert not (contents[0] & contents[1] or contents[0] & contents[2] or contents[1] & contents[2])
+        assert sum(map(len, parts)) == len(dataset)
+        shuffled = dataset.subset(np.random.default_rng(seed).permutation(len(dataset)))
+        again = data.splits(shuffled, seed)  # the order of rows does not matter
+        assert [sorted(a.table["image"]) for a in parts] == [sorted(b.table["image"]) for b in again]
+    assert len({tuple(data.splits(dataset, seed)[2].table["image"]) for seed in range(10)}) > 1
+
+
+def test_an_official_split_that_shares_content_is_refused(own):
+    frame = pd.read_csv(own)
+    frame["split"] = ["train", "test"] * 5
+    frame.to_csv(own, index=False)
+    with pytest.raises(data.DatasetError, match="lies in two parts"):
+        data.splits(data.from_csv(own), 0)
+
+
+def test_too_few_contents_are_said(own):
+    with pytest.raises(data.DatasetError, match="2 contents are too few"):
+        data.splits(data.from_csv(own).subset(range(4)), 0)
+
+
+def test_loader_is_the_same_with_and_without_workers_and_new_each_epoch(own):
+    dataset = data.from_csv(own)
+    plain, workers = (data.loader(dataset, size=16, batch_size=4, seed=1, flip=True, workers=n) for n in (0, 2))
+    first = [batch["row"] for batch in plain]
+    workers.sampler.epoch = plain.sampler.epoch  # both go on with the second epoch
+    second = list(plain)
+    for a, b in zip(second, workers, strict=True):
+        assert all(torch.equal(a[key], b[key]) for key in ("x", "x_ref", "score", "row"))
+    assert not torch.equal(torch.cat(first), torch.cat([batch["row"] for batch in second]))
+
+
+def test_loader_crops_are_aligned_with_their_reference(tmp_path):
+    picture = torch.rand(3, 40, 40)
+    images.save(tmp_path / "r.png", picture)
+    rows = [(f"d{i}.png", i, "r.png") for i in range(4)]
+    for name, *_ in rows:
+        images.save(tmp_path / name, picture)
+    pd.DataFrame(rows, columns=["image", "score", "reference"]).to_csv(tmp_path / "t.csv", index=False)
+    for batch in data.loader(data.from_csv(tmp_path / "t.csv"), size=16, batch_size=4, flip=True):
+        assert torch.equal(batch["x"], batch["x_ref"])
+        assert not torch.equal(batch["x"][0], batch["x"][1])  # each picture has a crop of its own
