@@ -40,3 +40,29 @@ class Plan:
         return (f"mode {self.mode}: {', '.join(self.datasets)}; at most {self.pictures} pictures a set, "
                 f"{self.seeds} splits\nabout {self.minutes:g} minutes and {self.memory_gb:g} GB on 2 CPU cores"
                 f"\nexpect: {self.expect}")
+
+
+# notebook -> (datasets, pictures, seeds, minutes, memory in GB, expected) for smoke, quick and full
+PLANS = {
+    "00": {"smoke": (("offline",), 200, 1, 0.5, 1.5, "SRCC of SSIM with the proxy score above PSNR's"),
+           "quick": (("offline", "biq2021"), 400, 1, 3, 2, "SRCC of SSIM with the proxy score above PSNR's"),
+           "full": (("offline", "biq2021"), 12_000, 1, 15, 2, "SRCC of SSIM with the proxy score above PSNR's")},
+    "01": {"smoke": (("offline",), 200, 1, 0.5, 1.5, ""),
+           "quick": (("tid2013-kodak",), 720, 1, 3, 2, ""),
+           "full": (("tid2013-kodak",), 1800, 1, 8, 2, "")},
+    "02": {"smoke": (("offline",), 100, 1, 0.5, 1.5, ""),
+           "quick": (("offline", "kodak"), 200, 1, 3, 2, ""),
+           "full": (("offline", "kodak"), 900, 1, 8, 2, "")},
+    "03": {"smoke": (("offline",), 450, 3, 0.7, 1.5, ""),
+           "quick": (("offline", "biq2021"), 1000, 10, 5, 2, ""),
+           "full": (("offline", "biq2021"), 12_000, 10, 20, 3, "")},
+}
+
+
+def plan(notebook: str) -> Plan:
+    """The plan of a notebook ("00", "01", ...) in the mode in force.
+
+    >>> plan("00").seeds
+    1
+    """
+    return Plan(mode(), *PLANS[notebook][mode()])

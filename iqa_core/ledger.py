@@ -1,0 +1,179 @@
+"""The ledger: every measured number in one CSV file. Tables and figures are rendered from it; none is typed.
+
+One row is one method on one split. `protocol.run` makes the rows, `append` files them, `leaderboard` and
+`stamp` show them. A killed process or two writers at once lose nothing: rows are merged under a lock, and the
+file is replaced whole.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pandas as pd
+
+from iqa_core.files import atomic, locked
+from iqa_core.protocol import summary
+
+KEY = ["dataset", "split", "mode", "method", "variant", "seed"]  # also the order of the rows
+COLUMNS = ["method", "variant", "dataset", "images", "split", "seed", "mode", "srcc", "plcc", "plcc_logistic",
+           "krcc", "rmse", "n", "n_train", "minutes", "memory_mb", "hardware", "version", "date"]
+_WHOLE = ["images", "seed", "n", "n_train"]
+_DECIMAL = ["srcc", "plcc", "plcc_logistic", "krcc", "rmse", "minutes", "memory_mb"]
+_RANK = {"full": 0, "quick": 1, "smoke": 2}  # the leaderboard shows the most thorough mode that was run
+_MARKS = "<!-- ledger:start -->", "<!-- ledger:end -->"
+
+
+def default_path() -> Path:
+    """`figures/ledger.csv` of the checkout around the current directory, else of the current directory."""
+    here = Path.cwd()
+    checkouts = [folder for folder in (here, *here.parents)
+                 if (folder / "figures").is_dir() and (folder / "iqa_core").is_dir()]
+    return (checkouts or [here])[0] / "figures" / "ledger.csv"
+
+
+def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The columns of a ledger in their order and types; anything else is one clear sentence."""
+    missing, unknown = [c for c in COLUMNS if c not in frame], [c for c in frame if c not in COLUMNS]
+    if missing or unknown:
+        raise ValueError(f"{where}: these are no ledger rows (missing columns: {', '.join(missing) or 'none'}; "
+                         f"unknown: {', '.join(map(str, unknown)) or 'none'}). Use protocol.run's rows.")
+    frame = frame[COLUMNS].copy()
+    for column in COLUMNS:
+        if column not in _WHOLE + _DECIMAL:
+            frame[column] = frame[column].fillna("").astype(str)
+            continue
+        try:
+            values = pd.to_numeric(frame[column].mask(frame[column] == "")).astype(float)
+            frame[column] = values.round(4) if column in _DECIMAL else values.astype("int64")
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{where}: column {column} holds something that is no number ({error}). Correct "
+                             "it, or restore the file from version control.") from error
+    return frame
+
+
+def read(path: str | Path | None = None) -> pd.DataFrame:
+    """The ledger as a table with the columns `COLUMNS`.
+
+    Args:
+        path: the CSV file; default `default_path()`.
+
+    Returns:
+        DataFrame, one row a (dataset, split, mode, method, variant, seed).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another table, or a file that was cut short.
+    """
+    path = Path(path or default_path())
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no ledger yet. Run a notebook, which appends to it, or give path=.")
+    text = path.read_text("utf-8")
+    rows = list(csv.reader(text.splitlines()))  # pandas would fill a row that was cut short with NaN
+    torn = [number for number, row in enumerate(rows, 1) if len(row) != len(rows[0])]
+    if torn or not text.endswith("\n"):
+        raise ValueError(f"{path}: line {(torn or [len(rows)])[0]} is cut short or too long. Delete "
+                         "that line, or restore the file from version control.")
+    return _checked(pd.DataFrame(rows[1:], columns=rows[0]), str(path))
+
+
+def append(rows: pd.DataFrame, path: str | Path | None = None) -> Path:
+    """Add rows to the ledger. Rows with the same key (`KEY`) replace the older ones; all others are kept.
+
+    Args:
+        rows: DataFrame with the columns `COLUMNS`, as `protocol.run` returns it.
+        path: the CSV file; default `default_path()`. It is made if there is none.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        ValueError: missing or unknown columns, or a file at `path` that is no ledger. It is left as it was.
+
+    >>> import tempfile
+    >>> row = dict.fromkeys(COLUMNS, "") | {"method": "PSNR", "images": 9, "n": 9, "n_train": 0, "seed": 0}
+    >>> path = append(pd.DataFrame([row | {"srcc": 0.5}]), tempfile.mkdtemp() + "/ledger.csv")
+    >>> path = append(pd.DataFrame([row | {"srcc": 0.6}, row | {"seed": 1, "srcc": 0.7}]), path)
+    >>> read(path)[["method", "seed", "srcc"]].values.tolist()
+    [['PSNR', 0, 0.6], ['PSNR', 1, 0.7]]
+    """
+    path, rows = Path(path or default_path()), _checked(rows, "append")
+    with locked(path):
+        if path.is_file():
+            rows = pd.concat([read(path), rows], ignore_index=True)
+        rows = rows.drop_duplicates(KEY, keep="last").sort_values(KEY, kind="stable")
+        with atomic(path) as temporary:
+            rows.to_csv(temporary, index=False, lineterminator="\n")
+    return path
+
+
+def leaderboard(path: str | Path | None = None, dataset: str | None = None) -> pd.DataFrame:
+    """One line a method: medians over the seeds, from its most thorough mode (full, else quick, else smoke).
+
+    Args:
+        path: the CSV file; default `default_path()`.
+        dataset: show this one only.
+
+    Returns:
+        DataFrame sorted by dataset, then by median SRCC, best first. "SRCC" is text: the median and, with
+        several seeds, the quartiles. HIGHER = BETTER in SRCC, PLCC, PLCC logistic and KRCC.
+
+    Raises:
+        ValueError: a dataset of which the ledger knows nothing; as `read`.
+    """
+    rows = read(path)
+    if dataset is not None:
+        if dataset not in set(rows["dataset"]):
+            raise ValueError(f"The ledger has no rows of {dataset!r}; choose one of "
+                             f"{', '.join(sorted(set(rows['dataset'])))}.")
+        rows = rows[rows["dataset"] == dataset]
+    table = summary(rows)
+    rank = table["mode"].map(_RANK).fillna(len(_RANK))
+    best = rank.groupby([table[c] for c in ("dataset", "split", "method", "variant")]).transform("min")
+    table = table[rank == best].reset_index(drop=True)
+    spread = [f"{row.srcc:.3f}" + (f" [{row.srcc_25:.3f}, {row.srcc_75:.3f}]" if row.seeds > 1 else "")
+              for row in table.itertuples()]
+    return pd.DataFrame({
+        **table[["dataset", "split", "method", "variant", "mode"]], "SRCC": spread, "PLCC": table["plcc"],
+        "PLCC logistic": table["plcc_logistic"], "KRCC": table["krcc"], "seeds": table["seeds"],
+        "n": table["n"].astype(int), "minutes": table["minutes"].round(1)}).round(3)
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table in GitHub's Markdown; numbers get 3 decimals and stand on the right.
+
+    >>> print(markdown(pd.DataFrame({"method": ["PSNR", "a|b"], "SRCC": [0.61234, float("nan")]})))
+    | method | SRCC |
+    | --- | ---: |
+    | PSNR | 0.612 |
+    | a\\|b |  |
+    """
+    def cell(value) -> str:
+        text = "" if pd.isna(value) else f"{value:.3f}" if isinstance(value, float) else str(value)
+        return text.replace("|", "\\|").replace("\n", " ")
+
+    right = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
+    lines = [[cell(c) for c in frame.columns], ["---:" if number else "---" for number in right]]
+    lines += [[cell(value) for value in row] for row in frame.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def stamp(readme: str | Path, path: str | Path | None = None) -> None:
+    """Render the leaderboard into a README, between `<!-- ledger:start -->` and `<!-- ledger:end -->`.
+
+    Args:
+        readme: the Markdown file, rewritten whole or not at all.
+        path: the CSV file; default `default_path()`.
+
+    Raises:
+        ValueError: the two marks do not stand there once each, in this order.
+    """
+    readme = Path(readme)
+    text = readme.read_text("utf-8")
+    start, end = (text.find(mark) for mark in _MARKS)
+    if [text.count(mark) for mark in _MARKS] != [1, 1] or end < start:
+        raise ValueError(f"{readme}: {_MARKS[0]} and {_MARKS[1]} must stand there once each, in this order. "
+                         "Add them where the leaderboard belongs.")
+    table = markdown(leaderboard(path))
+    with atomic(readme) as temporary:
+        temporary.write_text(f"{text[:start]}{_MARKS[0]}\n{table}\n{text[end:]}", "utf-8")

@@ -1,0 +1,289 @@
+"""How a method is judged: seeds x splits, medians with their spread, comparisons that respect the overlap.
+
+The protocol is that of CONTRIQUE, Re-IQA and ARNIQA: 70/10/20 splits by content, ten seeds, the median over
+them. An official test part is kept. Nothing that is learnt on one split reaches another.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from datetime import date
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from tqdm.auto import tqdm
+
+from iqa_core import __version__, data, metrics
+
+CORRELATIONS = ["srcc", "plcc", "plcc_logistic", "krcc"]
+
+
+def predict(method, dataset: data.Dataset) -> np.ndarray:
+    """Predictions of a method for every picture of a dataset.
+
+    Args:
+        method: has `predict(dataset) -> (N,)`, or else `score(x, x_ref) -> (1,)`. The latter gets one picture
+            (1, 3, H, W) at a time and its reference, None where there is none.
+        dataset: N pictures.
+
+    Returns:
+        (N,) float64, HIGHER = BETTER.
+
+    Raises:
+        ValueError: a prediction is NaN (the picture is named), or there are not N of them.
+
+    >>> from types import SimpleNamespace
+    >>> predict(SimpleNamespace(score=metrics.psnr), data.load("offline").subset([0, 1])).shape
+    (2,)
+    """
+    if hasattr(method, "predict"):
+        scores = np.asarray(method.predict(dataset), dtype=np.float64)
+    else:
+        scores = np.empty(len(dataset))
+        with torch.no_grad():
+            for i in tqdm(range(len(dataset)), "predict", delay=2, disable="CI" in os.environ):
+                reference = dataset.reference(i)[None] if dataset.table["reference"].iloc[i] else None
+                scores[i] = method.score(dataset.image(i)[None], reference).item()
+    if scores.shape != (len(dataset),):
+        raise ValueError(f"predict gave shape {scores.shape} for {len(dataset)} pictures: return one number "
+                         "each.")
+    bad = np.flatnonzero(np.isnan(scores))
+    if len(bad):
+        raise ValueError(f"The score of {dataset.table['image'].iloc[bad[0]]} is NaN ({len(bad)} of "
+                         f"{len(dataset)} are): look at that picture and at the weights of the method.")
+    return scores
+
+
+def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: str = "",
+        variant: str = "") -> pd.DataFrame:
+    """Train and test a method on seeded splits; one row a seed, in the columns of the ledger.
+
+    A method with `fit(train, val)` is copied, as it was handed in, before each seed: nothing learnt on one
+    split reaches the next. (A cache in memory that all copies may share defines `__deepcopy__` to return
+    itself.) A method without `fit` predicts once. With an official test part the seeds vary training and
+    validation only.
+
+    Args:
+        method: has a `name` (str), `score` or `predict` (see `predict`), and maybe `fit` and `variant`.
+        dataset: pictures with scores.
+        seeds: seeds of `data.splits`, and of torch before training.
+        mode: "smoke", "quick", "full", or "" outside the notebooks.
+        variant: what is special about this run; default `method.variant`, if any.
+
+    Returns:
+        DataFrame. `images` counts the dataset, `n` the test and `n_train` the training pictures (0 for a
+        method without `fit`). `rmse` is taken after the logistic fit, on the [0, 1] scale, because PSNR and
+        the like have scales of their own. `minutes` are training and prediction. `memory_mb` is a peak: of
+        the GPU in this seed if it was used, else of the process so far.
+
+    Raises:
+        ValueError: no name, no seed, a dataset without scores, a split that shares content; as `predict`.
+
+    >>> from types import SimpleNamespace
+    >>> oracle = SimpleNamespace(name="level", predict=lambda dataset: -dataset.table["level"])
+    >>> rows = run(oracle, data.load("offline"), seeds=[0, 1])
+    >>> rows[["method", "seed", "n_train"]].values.tolist()
+    [['level', 0, 0], ['level', 1, 0]]
+    """
+    name = getattr(method, "name", None)
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{type(method).__name__} has no name for the tables: give it an attribute `name`.")
+    if np.isnan(dataset.scores).any():
+        raise ValueError(f"{dataset.name} has pictures without a score: choose a dataset with scores.")
+    parts = {seed: data.splits(dataset, seed) for seed in seeds}
+    if not parts:
+        raise ValueError("There is no seed, so there is nothing to run: give seeds=[0] at least.")
+    for seed, (train, val, test) in parts.items():
+        shared = set(test.table["content"]) & {*train.table["content"], *val.table["content"]}
+        if shared:
+            raise ValueError(f"{dataset.name}, seed {seed}: content {min(shared)!r} is trained and tested "
+                             "on, so the result would be flattered. Correct the content column.")
+
+    learns = hasattr(method, "fit")
+    if not learns:  # one prediction a picture serves all splits
+        wanted = pd.concat([_names(test) for _, _, test in parts.values()])
+        tested = dataset.subset(_names(dataset).isin(wanted))
+        start = time.perf_counter()
+        known = dict(zip(_names(tested), predict(method, tested)))
+        minutes_each = (time.perf_counter() - start) / 60 / len(tested)
+    rows = []
+    for seed, (train, val, test) in parts.items():
+        if learns:
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
+            torch.manual_seed(seed)
+            start = time.perf_counter()
+            pred = predict(copy.deepcopy(method).fit(train, val), test)
+            minutes = (time.perf_counter() - start) / 60
+        else:
+            pred, minutes = _names(test).map(known).to_numpy(), minutes_each * len(test)
+        mos = test.scores
+        memory, hardware = _machine()
+        rows.append({
+            "method": name, "variant": variant or getattr(method, "variant", ""),
+            "dataset": dataset.name, "images": len(dataset),
+            "split": "official" if "test" in set(dataset.table["split"]) else "random",
+            "seed": seed, "mode": mode,
+            **{metric: getattr(metrics, metric)(pred, mos) for metric in CORRELATIONS},
+            "rmse": metrics.rmse(metrics.logistic_fit(pred, mos)(pred), mos), "n": len(test),
+            "n_train": len(train) if learns else 0, "minutes": minutes, "memory_mb": memory,
+            "hardware": hardware, "version": _version(), "date": date.today().isoformat()})
+    return pd.DataFrame(rows)
+
+
+def _names(dataset: data.Dataset) -> pd.Series:
+    """What tells pictures apart: the file, and the reference that it is compared with."""
+    return dataset.table["image"] + "|" + dataset.table["reference"]
+
+
+def _machine() -> tuple[float, str]:
+    """Peak memory in MB and the hardware: of the GPU if this process has used one, else of the CPU."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20, torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", info.read_text("utf-8")) if info.is_file() else None
+    hardware = f"{found[1] if found else platform.processor()}, {torch.get_num_threads()} threads"
+    try:
+        import resource  # Windows has no such module
+    except ImportError:
+        return float("nan"), hardware
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, hardware
+
+
+@cache
+def _version() -> str:
+    """Version of the package and, in a git checkout, the last commit that touched it."""
+    try:
+        commit = subprocess.run(["git", "log", "-1", "--format=%h", "--", "."], cwd=Path(__file__).parent,
+                                capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git on this machine
+        commit = ""
+    return f"{__version__}+{commit}" if commit else __version__
+
+
+def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "srcc") -> pd.Series:
+    """Is method a better than method b? The corrected resampled t-test over the same splits.
+
+        t = mean(d) / sqrt((1/J + n_test/n_train) var(d)),    d_j = metric of a - metric of b on split j of J
+
+    Random splits overlap: two of them share most of their training pictures. So the d_j are not independent,
+    and the usual factor 1/J makes the interval too narrow and p too small. Nadeau and Bengio's n_test/n_train
+    makes up for it: more seeds cannot make a small difference certain. With an official test part all splits
+    share one test set, and the interval tells only how much training varies.
+
+    Args:
+        a, b: tables of `run`, each of one method and variant, on the same dataset and seeds.
+        metric: "srcc", "plcc", "plcc_logistic" or "krcc".
+
+    Returns:
+        Series: `difference` (a - b, positive = a is better), `low`, `high` (95 % interval), `p` (two-sided),
+        `wins` (splits on which a is better), `pairs`.
+
+    Raises:
+        ValueError: other seeds, test parts or datasets, several methods in a table, fewer than 2 pairs, NaN,
+            or two methods that were not trained (then only the pictures vary: `compare_pictures`).
+
+    Source: Nadeau and Bengio, Inference for the generalization error (2003), section 4.
+
+    >>> a = pd.DataFrame({"method": "a", "variant": "", "dataset": "d", "split": "random", "seed": range(3),
+    ...                   "n": 20, "n_train": 70, "srcc": [0.8, 0.7, 0.9]})
+    >>> compare(a, a.assign(srcc=a["srcc"] - [0.1, 0.0, 0.2])).round(3).to_dict()
+    {'difference': 0.1, 'low': -0.239, 'high': 0.439, 'p': 0.332, 'wins': 2.0, 'pairs': 3.0}
+    """
+    if metric not in CORRELATIONS:
+        raise ValueError(f"metric={metric!r} cannot be compared; choose one of {', '.join(CORRELATIONS)}.")
+    for name, table in (("a", a), ("b", b)):
+        kinds = table[["method", "variant", "dataset", "split"]].drop_duplicates()
+        if len(kinds) != 1 or table["seed"].duplicated().any():
+            raise ValueError(f"Table {name} has {len(table)} rows of {len(kinds)} sorts (method, variant, "
+                             "dataset, split): give one method on one dataset, one row a seed.")
+    a, b = (table.set_index("seed").sort_index() for table in (a, b))
+    same = ["dataset", "split", "n"]
+    if not a.index.equals(b.index) or not a[same].equals(b[same]):
+        found = [f"{t['dataset'].iloc[0]}, {t['split'].iloc[0]} split, seeds {[*t.index]}" for t in (a, b)]
+        raise ValueError(f"The tables have other test pictures ({found[0]}; {found[1]}), so they cannot be paired: "
+                         "run both methods on the same dataset and seeds.")
+    d = (a[metric] - b[metric]).to_numpy()
+    n_train = max(a["n_train"].mean(), b["n_train"].mean())
+    if len(d) < 2 or np.isnan(d).any():
+        raise ValueError(f"{len(d)} pairs, {np.isnan(d).sum()} of them NaN, give no interval: run 2 seeds or "
+                         "more, and find out where a correlation is undefined.")
+    if n_train == 0:
+        raise ValueError("Neither method was trained, so splits are no repetitions: use compare_pictures.")
+    error = np.sqrt((1 / len(d) + a["n"].mean() / n_train) * d.var(ddof=1))
+    reach = stats.t.ppf(0.975, len(d) - 1) * error
+    with np.errstate(divide="ignore"):  # the same difference on every split: p = 0
+        p = 2 * stats.t.sf(abs(d.mean()) / error, len(d) - 1) if d.any() else 1.0
+    return pd.Series({"difference": d.mean(), "low": d.mean() - reach, "high": d.mean() + reach, "p": p,
+                      "wins": (d > 0).sum(), "pairs": len(d)}, dtype=float)
+
+
+def compare_pictures(pred_a, pred_b, mos, groups=None, n: int = 1000, seed: int = 0) -> pd.Series:
+    """Is metric a better than metric b on these pictures? A paired bootstrap of their SRCC difference.
+
+    For metrics that are not trained. Both are judged on the same resampled pictures (contents, with
+    `groups`), so what is hard for both cancels out.
+
+    Args:
+        pred_a, pred_b: (N,) predictions of the two metrics, HIGHER = BETTER.
+        mos: (N,) scores of the same pictures.
+        groups, n, seed: see `metrics.bootstrap`.
+
+    Returns:
+        Series: `difference` (SRCC of a - SRCC of b, positive = a is better), `low`, `high` (95 % interval).
+
+    Raises:
+        ValueError: see `metrics.bootstrap`.
+
+    >>> mos = np.arange(40.0)
+    >>> compare_pictures(mos, mos, mos, n=100).to_dict()
+    {'difference': 0.0, 'low': 0.0, 'high': 0.0}
+    """
+    (a, mos), (b, _) = metrics.pair(pred_a, mos), metrics.pair(pred_b, mos)
+
+    def difference(rows: np.ndarray, mos: np.ndarray) -> float:
+        rows = rows.astype(int)
+        return metrics.srcc(a[rows], mos) - metrics.srcc(b[rows], mos)
+
+    everything = np.arange(len(mos))  # row numbers are resampled, so that both metrics get the same pictures
+    low, high = metrics.bootstrap(everything, mos, difference, n, seed, groups)
+    return pd.Series({"difference": difference(everything, mos), "low": low, "high": high})
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Median and quartiles over the seeds, one line a (method, variant, dataset, split, mode).
+
+    Args:
+        rows: tables of `run`, concatenated, or the ledger.
+
+    Returns:
+        DataFrame: for each of srcc, plcc, plcc_logistic, krcc the median, and beside it the quartiles (`_25`,
+        `_75`); the number of `seeds`; the medians of `n` and `minutes`. Sorted by dataset, then median SRCC.
+
+    >>> rows = pd.DataFrame({"method": "a", "variant": "", "dataset": "d", "split": "random", "mode": "",
+    ...                      "n": 20, "minutes": 1.0, "plcc": 0.5, "plcc_logistic": 0.5, "krcc": 0.1,
+    ...                      "srcc": [0.1, 0.2, 0.6]})
+    >>> summary(rows)[["method", "seeds", "srcc", "srcc_25", "srcc_75"]].round(3).values.tolist()
+    [['a', 3, 0.2, 0.15, 0.4]]
+    """
+    groups = rows.groupby(["method", "variant", "dataset", "split", "mode"])
+    table = groups[[*CORRELATIONS, "n", "minutes"]].median()
+    for metric in CORRELATIONS:
+        for share in (75, 25):
+            quartile = groups[metric].quantile(share / 100)
+            table.insert(table.columns.get_loc(metric) + 1, f"{metric}_{share}", quartile)
+    table.insert(0, "seeds", groups.size())
+    return table.reset_index().sort_values(["dataset", "srcc"], ascending=[True, False], kind="stable",
+                                           ignore_index=True)
