@@ -1,7 +1,7 @@
 """The Kodak photographs: found in `$IQA_DATA/kodak`, or downloaded once (15 MB), and checked by their pixels.
 
-24 lossless pictures of 768 x 512 or 512 x 768 pixels, released by Kodak for unrestricted use. Mirrors compress the
-PNG files anew, so not the files but the decoded pixels are compared with the hashes below.
+24 lossless pictures of 768 x 512 or 512 x 768 pixels, released by Kodak for unrestricted use. Mirrors
+compress the PNG files anew, so not the files but the decoded pixels are compared with the hashes below.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from iqa_core import files
 HOME = "https://r0k.us/graphics/kodak/"
 SOURCES = (
     HOME + "kodak/kodim{0:02d}.png",
-    "https://raw.githubusercontent.com/imazen/codec-corpus/00ed9dd71c102d9ef45a1a77c367a002fa5ce8d7/kodak/{0}.png",
+    "https://raw.githubusercontent.com/imazen/codec-corpus/"
+    "00ed9dd71c102d9ef45a1a77c367a002fa5ce8d7/kodak/{0}.png",
 )
 PATIENCE = 5  # seconds that a source has to answer the first knock
 
@@ -59,7 +60,7 @@ SHA256 = (
 
 
 class KodakUnavailable(DatasetError):
-    """The Kodak photographs cannot be used. The message says why and what to do; whoever can go without them may."""
+    """The Kodak photographs cannot be used. The message says why and what to do. A caller may go without."""
 
 
 def read(folder: str | Path, number: int) -> np.ndarray:
@@ -75,11 +76,11 @@ def read(folder: str | Path, number: int) -> np.ndarray:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("RGB"))
     except Exception as error:  # Pillow raises many kinds; all mean the same to the reader
-        raise KodakUnavailable(f"{path}: cannot be read as a picture ({error}). Replace it by Kodak photograph "
-                               f"{number} from {HOME}.") from error
+        raise KodakUnavailable(f"{path}: cannot be read as a picture ({error}). Replace it by Kodak "
+                               f"photograph {number} from {HOME}.") from error
     if hashlib.sha256(pixels.tobytes()).hexdigest() != SHA256[number - 1]:
-        raise KodakUnavailable(f"{path}: its pixels are not those of Kodak photograph {number}. Replace it by the "
-                               f"lossless picture from {HOME}.")
+        raise KodakUnavailable(f"{path}: its pixels are not those of Kodak photograph {number}. Replace it "
+                               f"by the lossless picture from {HOME}.")
     return pixels
 
 
@@ -93,9 +94,10 @@ def kodak_folder() -> Path | None:
     if not folder.is_dir():
         return None
     for number in range(1, 25):
-        if not (folder / f"kodim{number:02d}.png").is_file():
-            raise KodakUnavailable(f"{folder / f'kodim{number:02d}.png'}: no such file. Place Kodak photograph {number} "
-                                   f"from {HOME} there, or remove the folder to download all 24.")
+        path = folder / f"kodim{number:02d}.png"
+        if not path.is_file():
+            raise KodakUnavailable(f"{path}: no such file. Place Kodak photograph {number} from {HOME} "
+                                   "there, or remove the folder to download all 24.")
     return folder
 
 

@@ -1,10 +1,8 @@
 """The baselines that every method here must beat, and the feature cache that makes them quick.
 
-Full reference: PSNR, SSIM, MS-SSIM, nothing to learn. No reference: BRISQUE (hand-made statistics, support vector
-regression) and a frozen ImageNet backbone under a ridge regression, the plain form of what Re-IQA does.
-
-Sources: Mittal, Moorthy, Bovik, No-reference image quality assessment in the spatial domain (2012); for the ridge
-the protocol of CONTRIQUE and ARNIQA (two scales, the strength of the ridge chosen on the validation part).
+Full reference: PSNR, SSIM, MS-SSIM. No reference: BRISQUE (Mittal, Moorthy, Bovik, No-reference image quality
+assessment in the spatial domain, 2012), and a frozen ImageNet backbone under a ridge regression, the plain
+form of what CONTRIQUE, Re-IQA and ARNIQA do: features at two scales, alpha chosen on the validation part.
 """
 
 from __future__ import annotations
@@ -27,18 +25,21 @@ from tqdm.auto import tqdm
 from iqa_core import backbones, images, metrics
 from iqa_core.data import Dataset
 from iqa_core.files import atomic, cache_dir, locked
-from iqa_core.metrics import expect, srcc
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)  # from np.load
+_SHAPES = torch.arange(0.2, 10.0005, 0.001, dtype=torch.float64)  # shape parameters that BRISQUE chooses from
+
+
+def _gamma(x: torch.Tensor) -> torch.Tensor:
+    return torch.lgamma(x).exp()
 
 
 class FullReference:
-    """PSNR, SSIM or MS-SSIM with the three verbs of every method. There is nothing to fit.
+    """PSNR, SSIM or MS-SSIM as a method. There is nothing to fit.
 
-    PSNR is taken over R, G and B together. SSIM and MS-SSIM are taken on luma, as in most published tables, and
-    SSIM after the down-sampling of its authors' code. Identical pictures have an infinite PSNR; 100 dB stands for it,
-    so that correlations stay defined (an 8-bit picture that differs in one value can reach about 100 dB, too).
-
-    Args:
-        metric: "psnr", "ssim" or "ms_ssim".
+    PSNR is taken over R, G and B together. SSIM and MS-SSIM are taken on luma, as in most published tables,
+    and SSIM after the down-sampling of its authors' code. Identical pictures have an infinite PSNR; 100 dB
+    stands for it, so that correlations stay defined.
 
     >>> x = torch.rand(2, 3, 32, 32)
     >>> FullReference("psnr").score(x, x)
@@ -47,11 +48,8 @@ class FullReference:
 
     def __init__(self, metric: str = "ssim"):
         if metric not in ("psnr", "ssim", "ms_ssim"):
-            raise ValueError(f"{metric!r} is not a full-reference baseline; choose 'psnr', 'ssim' or 'ms_ssim'.")
+            raise ValueError(f"{metric!r} is no full-reference baseline; choose 'psnr', 'ssim' or 'ms_ssim'.")
         self.name = metric
-
-    def fit(self, train: Dataset | None = None, val: Dataset | None = None) -> FullReference:
-        return self
 
     def score(self, x: torch.Tensor, x_ref: torch.Tensor | None = None) -> torch.Tensor:
         """(B, 3, H, W) and its reference, both in [0, 1] -> (B,), HIGHER = BETTER."""
@@ -63,21 +61,17 @@ class FullReference:
         return metrics.ssim(x, x_ref, downsample=True) if self.name == "ssim" else metrics.ms_ssim(x, x_ref)
 
 
-# ---- Features and their cache ------------------------------------------------------------------------------------
-
-
 def halve(x: torch.Tensor) -> torch.Tensor:
-    """Half the size, bicubic with antialiasing, as Pillow and MATLAB do it. (B, C, H, W) -> (B, C, H // 2, W // 2)."""
-    size = [max(1, n // 2) for n in x.shape[-2:]]
-    return F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False)
+    """Half the size, bicubic with antialiasing, as Pillow does it: (B, C, H, W) -> (B, C, H // 2, W // 2)."""
+    return F.interpolate(x, size=[max(1, n // 2) for n in x.shape[-2:]], mode="bicubic", antialias=True)
 
 
 def features(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], key: str) -> np.ndarray:
     """Features of every picture of a dataset, computed once a picture and kept in the cache folder.
 
-    A row is found again by the picture's path, size and time of change. So the parts of a split share one cache, and
-    a picture that was replaced is computed anew. Pictures go through one by one: on a CPU that is faster than
-    batches, because the first maps of a batch do not fit into its caches.
+    A row is found again by the picture's path, size and time of change: all splits share one cache, and a
+    replaced picture is computed anew. Pictures go one by one: on a CPU that is faster than batches, whose
+    first maps do not fit into the processor's cache.
 
     Args:
         dataset: any dataset.
@@ -96,16 +90,15 @@ def features(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], 
     stamps = {name: _stamp(dataset.root / name) for name in names}
     with locked(path):
         known = _read_cache(path)
-        missing = {name: i for i, name in enumerate(names) if name not in known or known[name][0] != stamps[name]}
+        new = [i for i, name in enumerate(names) if name not in known or known[name][0] != stamps[name]]
         try:
-            for name, i in tqdm(missing.items(), desc=f"features of {dataset.name}", delay=2,
-                                disable="CI" in os.environ):
-                known[name] = stamps[name], extract(dataset.image(i)[None])[0].cpu().numpy().astype(np.float32)
+            for i in tqdm(new, f"features of {dataset.name}", delay=2, disable="CI" in os.environ):
+                known[names[i]] = stamps[names[i]], extract(dataset.image(i)[None])[0].float().cpu().numpy()
         finally:
-            if missing:
+            if new:
                 with atomic(path) as temporary:
-                    np.savez(temporary, names=list(known), stamps=[s for s, _ in known.values()],
-                             rows=np.array([row for _, row in known.values()], dtype=np.float32))
+                    np.savez(temporary, names=list(known), stamps=[stamp for stamp, _ in known.values()],
+                             rows=np.array([row for _, row in known.values()]))
     return np.stack([known[name][1] for name in names])
 
 
@@ -120,8 +113,8 @@ def _read_cache(path: Path) -> dict[str, tuple[str, np.ndarray]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             names, stamps, rows = (stored[k] for k in ("names", "stamps", "rows"))
-        return {name: (stamp, row) for name, stamp, row in zip(names.tolist(), stamps.tolist(), rows, strict=True)}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        return dict(zip(names.tolist(), zip(stamps.tolist(), rows, strict=True), strict=True))
+    except _UNREADABLE as error:
         warnings.warn(f"{path}: the feature cache is damaged ({error}); it is computed again.", stacklevel=3)
         return {}
 
@@ -129,7 +122,7 @@ def _read_cache(path: Path) -> dict[str, tuple[str, np.ndarray]]:
 class _FeatureMethod:
     """What BRISQUE and the frozen backbone share: features from the cache, a regression, and one small file.
 
-    A child brings `extract` (pictures to features), the `key` of its cache, its `settings` (arguments of its own
+    A child brings `extract` (pictures to features), the `key` of its cache, its `settings` (arguments of its
     constructor), `grid` and `default` for the constants of its regression, `_candidates` and `_regress`.
     """
 
@@ -138,84 +131,62 @@ class _FeatureMethod:
     def fit(self, train: Dataset, val: Dataset | None = None):
         """Fit the regression on `train` alone; `val` only chooses its constants, by SRCC. Returns self.
 
-        There is no second fit on both parts: the constants were chosen for this fit, and the numbers stay comparable
-        with ARNIQA's, whose protocol does the same. Without `val` the constants are `default`.
+        There is no second fit on both parts: the constants were chosen for this one, and ARNIQA's protocol
+        has none. Without `val` the constants are `default`.
         """
-        grid = [self.default] if val is None else self.grid
+        grid, judge = ([self.default], train) if val is None else (self.grid, val)
+        found, mos = self._features(judge), judge.scores
         candidates = self._candidates(self._features(train), train.scores, grid)
-        if val is None:
-            self.state = next(candidates)
-        else:
-            found, mos = self._features(val), val.scores
-            # a constant prediction has no SRCC; it must never win
-            self.state = max(candidates, key=lambda state: np.nan_to_num(srcc(self._regress(found, state), mos), nan=-1))
+        self.state = max(candidates, key=lambda state: np.nan_to_num(
+            metrics.srcc(self._regress(found, state), mos), nan=-1))  # NaN: a constant, which must not win
         return self
 
     def score(self, x: torch.Tensor, x_ref: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER, on the scale of the fitted scores. Ignores the reference."""
-        return torch.from_numpy(self._regress(self.extract(expect(x)).cpu().numpy(), self._fitted())).float()
+        """(B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER, on the scale of the scores. Ignores x_ref."""
+        return torch.from_numpy(self._predict(self.extract(metrics.expect(x)).cpu().numpy())).float()
 
     def predict(self, dataset: Dataset) -> np.ndarray:
-        """Scores (N,) of a whole dataset, HIGHER = BETTER. The same as `score`, but from the feature cache."""
-        return self._regress(self._features(dataset), self._fitted())
+        """Scores (N,) of a whole dataset, HIGHER = BETTER. As `score`, but from the feature cache."""
+        return self._predict(self._features(dataset))
 
     def _features(self, dataset: Dataset) -> np.ndarray:
         return features(dataset, self.extract, self.key)
 
-    def _fitted(self) -> dict[str, np.ndarray]:
+    def _predict(self, found: np.ndarray) -> np.ndarray:
         if self.state is None:
-            raise RuntimeError(f"{self.name} is not fitted: call fit(train, val) first, or load a fitted one.")
-        return self.state
+            raise RuntimeError(f"{self.name} is not fitted: call fit(train, val), or load a fitted one.")
+        return self._regress(found, self.state)
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted regression as one .npz file of plain arrays, without pickle."""
-        about = json.dumps({"key": self.key, "settings": self.settings})
+        """Write the fitted regression as one file of plain arrays (npz), without pickle."""
+        about = np.array(json.dumps({"key": self.key, "settings": self.settings}))
         with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, about=np.array(about), **self._fitted())
+            np.savez(file, about=about, **self.state)
 
     @classmethod
     def load(cls, path: str | Path):
-        """Read what `save` wrote.
-
-        Raises:
-            ValueError: no such file, another method's file, or a backbone with other weights than it was fitted on.
-        """
+        """Read what `save` wrote. ValueError: another method's file, or a backbone with other weights now."""
         try:
             with np.load(path, allow_pickle=False) as stored:
                 state = dict(stored)
             about = json.loads(str(state.pop("about")))
             method = cls(**about["settings"])
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise ValueError(f"{path}: cannot be read as a fitted {cls.__name__} ({error}).") from error
         if method.key != about["key"]:
-            raise ValueError(f"{path}: was fitted on {about['key']}, and this {cls.__name__} computes {method.key}. "
-                             "Fit it again, or use the same weights.")
+            raise ValueError(f"{path}: was fitted on {about['key']!r}, but this {cls.__name__} computes "
+                             f"{method.key!r}. Fit it again, or use the same weights.")
         method.state = state
         return method
 
 
-# ---- BRISQUE -----------------------------------------------------------------------------------------------------
-
-_SHAPES = torch.arange(0.2, 10.0005, 0.001, dtype=torch.float64)  # candidates for a shape parameter, as in the paper's code
-
-
-def _gamma(x: torch.Tensor) -> torch.Tensor:
-    return torch.lgamma(x).exp()
-
-
 def mscn(luma: torch.Tensor) -> torch.Tensor:
-    """Mean-subtracted, contrast-normalised luma.
+    """Mean-subtracted, contrast-normalised luma: (B, 1, H, W) in 0..255 -> (B, 1, H, W).
 
         MSCN = (I - mu) / (sigma + 1),    mu = w * I,    sigma = sqrt(|w * I^2 - mu^2|)
 
-    where w is a Gaussian window of 7 x 7 pixels, sigma 7/6. Beyond the border it sees black, as in the authors' code.
-    In an undistorted photograph the result is close to normally distributed; distortions change its shape.
-
-    Args:
-        luma: (B, 1, H, W) in 0..255.
-
-    Returns:
-        (B, 1, H, W).
+    where w is a Gaussian window of 7 x 7 pixels, sigma 7/6. Beyond the border it sees black, as in the
+    authors' code. In a good photograph the result is nearly normally distributed; distortions change that.
 
     >>> mscn(torch.full((1, 1, 9, 9), 99.0))[0, 0, 4, 4].abs() < 1e-3
     tensor(True)
@@ -224,15 +195,17 @@ def mscn(luma: torch.Tensor) -> torch.Tensor:
     window = torch.exp(-(offsets**2) / (2 * (7 / 6) ** 2))
     window = (window / window.sum()).expand(2, 1, 1, 7)
     maps = F.conv2d(torch.cat([luma, luma * luma], 1), window, padding=(0, 3), groups=2)
-    maps = F.conv2d(maps, window.transpose(2, 3), padding=(3, 0), groups=2)
-    mu, mean_square = maps.chunk(2, 1)
+    mu, mean_square = F.conv2d(maps, window.transpose(2, 3), padding=(3, 0), groups=2).chunk(2, 1)
     return (luma - mu) / ((mean_square - mu * mu).abs().sqrt() + 1)
 
 
-def _ggd(x: torch.Tensor) -> torch.Tensor:
-    """Shape and variance of a generalised Gaussian by moments, (B, 1, H, W) -> (B, 2).
+def ggd(x: torch.Tensor) -> torch.Tensor:
+    """Shape a and variance of a generalised Gaussian, by moments: (B, 1, H, W) -> (B, 2).
 
-        E[x^2] / E[|x|]^2 = G(1/a) G(3/a) / G(2/a)^2,    G the gamma function, solved for a in a table
+        E[x^2] / E[|x|]^2 = G(1/a) G(3/a) / G(2/a)^2,    G the gamma function, solved for a by table
+
+    >>> ggd(torch.randn(1, 1, 400, 400, generator=torch.manual_seed(0))).round(decimals=1)  # Gaussian: a = 2
+    tensor([[2., 1.]])
     """
     shapes = _SHAPES.to(x)
     table = _gamma(1 / shapes) * _gamma(3 / shapes) / _gamma(2 / shapes) ** 2
@@ -241,11 +214,12 @@ def _ggd(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([shapes[(ratio - table).abs().argmin(1, keepdim=True)], variance], 1)
 
 
-def _aggd(x: torch.Tensor) -> torch.Tensor:
-    """Shape, mean, left and right variance of asymmetric generalised Gaussians by moments, (B, N, H, W) -> (B, 4 N).
+def aggd(x: torch.Tensor) -> torch.Tensor:
+    """Shape a, mean, left and right variance of asymmetric generalised Gaussians: (B, N, H, W) -> (B, 4 N).
 
-        g = left / right,    R = E[|x|]^2 / E[x^2] (g^3 + 1) (g + 1) / (g^2 + 1)^2
-        R = G(2/a)^2 / (G(1/a) G(3/a)), solved for a;    mean = (right - left) G(2/a) / sqrt(G(1/a) G(3/a))
+        left^2 = E[x^2 | x < 0],    right^2 = E[x^2 | x > 0],    g = left / right
+        R = E[|x|]^2 / E[x^2] (g^3 + 1) (g + 1) / (g^2 + 1)^2 = G(2/a)^2 / (G(1/a) G(3/a)), solved for a
+        mean = (right - left) G(2/a) / sqrt(G(1/a) G(3/a))
     """
     shapes = _SHAPES.to(x)
     table = _gamma(2 / shapes) ** 2 / (_gamma(1 / shapes) * _gamma(3 / shapes))
@@ -255,7 +229,7 @@ def _aggd(x: torch.Tensor) -> torch.Tensor:
     g = left / right.clamp(min=1e-12)
     mean_square = ((below + above) / x[0, 0].numel()).clamp(min=1e-12)
     ratio = x.abs().mean((2, 3)).square() / mean_square * (g**3 + 1) * (g + 1) / (g**2 + 1) ** 2
-    a = shapes[(ratio[..., None] - table).square().argmin(-1)]
+    a = shapes[(ratio[..., None] - table).abs().argmin(-1)]
     mean = (right - left) * _gamma(2 / a) / (_gamma(1 / a) * _gamma(3 / a)).sqrt()
     return torch.stack([a, mean, left**2, right**2], -1).flatten(1)
 
@@ -264,42 +238,42 @@ def _aggd(x: torch.Tensor) -> torch.Tensor:
 def brisque_features(x: torch.Tensor) -> torch.Tensor:
     """The 36 features of BRISQUE: 18 at full and 18 at half size.
 
-    At each scale: a generalised Gaussian fitted to the MSCN map (2 numbers), and an asymmetric one fitted to the
-    product of that map with itself shifted by one pixel to the right, down, and along both diagonals (4 x 4).
+    At each scale: `ggd` of the MSCN map (2 numbers), and `aggd` of the product of that map with itself
+    shifted by one pixel to the right, down, and along both diagonals (4 x 4 numbers).
 
     Args:
         x: (B, 3, H, W) in [0, 1]. Its luma is rounded to 0..255, as in the authors' code.
 
     Returns:
-        (B, 36) float32 on the device of x. A constant picture gets finite features.
+        (B, 36) on the device of x. A constant picture gets finite features.
 
     Source: Mittal, Moorthy, Bovik (2012), equations 1 to 15.
 
     >>> brisque_features(torch.rand(2, 3, 32, 48)).shape
     torch.Size([2, 36])
     """
-    # float64 for the windows: w * I^2 - mu^2 is a small difference of large numbers wherever a picture is smooth
+    # float64: where a picture is smooth, w * I^2 - mu^2 is a small difference of large numbers
     luma = (255 * images.luma(x).double()).round()
     found = []
     for _ in range(2):
         n = mscn(luma).float()
         shifted = [torch.roll(n, shift, (2, 3)) for shift in ((0, 1), (1, 0), (1, 1), (-1, 1))]
-        found += [_ggd(n), _aggd(n * torch.cat(shifted, 1))]
+        found += [ggd(n), aggd(n * torch.cat(shifted, 1))]
         luma = halve(luma)
     return torch.cat(found, 1)
 
 
 class Brisque(_FeatureMethod):
-    """BRISQUE trained here: its 36 features, scaled to [-1, 1] on the training part, and a support vector regression.
+    """BRISQUE trained here: 36 features, scaled to [-1, 1] on the training part, and support vectors.
 
         score(f) = b + sum_i a_i exp(-gamma |z(f) - z_i|^2)
 
-    C and gamma come from a small grid, chosen by SRCC on the validation part. The tube epsilon is 0.1 standard
-    deviations of the training scores. Without a validation part C = 16, gamma = 0.05 (gamma as in the authors' model).
+    C and gamma come from a small grid, chosen by SRCC on the validation part. The tube epsilon is 0.1
+    standard deviations of the training scores. Without a validation part C and gamma are `default`.
 
     >>> Brisque().score(torch.rand(1, 3, 32, 32))
     Traceback (most recent call last):
-    RuntimeError: brisque is not fitted: call fit(train, val) first, or load a fitted one.
+    RuntimeError: brisque is not fitted: call fit(train, val), or load a fitted one.
     """
 
     name = "brisque"
@@ -309,13 +283,15 @@ class Brisque(_FeatureMethod):
     default = (16, 0.05)
     extract = staticmethod(brisque_features)
 
-    def _candidates(self, found: np.ndarray, scores: np.ndarray, grid: list) -> Iterator[dict[str, np.ndarray]]:
-        low, span = found.min(0), np.maximum(np.ptp(found, 0), 1e-12)
-        centre, spread = scores.mean(), max(scores.std(), 1e-12)
+    def _candidates(self, found: np.ndarray, scores: np.ndarray, grid: list) -> Iterator[dict]:
+        low, span = found.min(0), np.maximum(np.ptp(found, 0), 1e-6)
+        centre, spread = scores.mean(), max(scores.std(), 1e-6)
         for c, gamma in grid:
-            svr = SVR(C=c, gamma=gamma, epsilon=0.1).fit(2 * (found - low) / span - 1, (scores - centre) / spread)
-            yield {"low": low, "span": span, "C": np.array(c), "gamma": np.array(gamma), "z": svr.support_vectors_,
-                   "a": spread * svr.dual_coef_[0], "b": centre + spread * svr.intercept_[0]}
+            svr = SVR(C=c, gamma=gamma, epsilon=0.1)
+            svr.fit(2 * (found - low) / span - 1, (scores - centre) / spread)
+            yield {"low": low, "span": span, "C": np.array(c), "gamma": np.array(gamma),
+                   "z": svr.support_vectors_, "a": spread * svr.dual_coef_[0],
+                   "b": centre + spread * svr.intercept_[0]}
 
     @staticmethod
     def _regress(found: np.ndarray, state: dict[str, np.ndarray]) -> np.ndarray:
@@ -323,36 +299,30 @@ class Brisque(_FeatureMethod):
         return np.exp(-state["gamma"] * cdist(z, state["z"], "sqeuclidean")) @ state["a"] + state["b"]
 
 
-# ---- Frozen backbone and ridge -----------------------------------------------------------------------------------
-
-
 class FrozenRidge(_FeatureMethod):
-    """A frozen ImageNet backbone under a ridge regression: what do features buy that never saw a distortion on purpose?
+    """A frozen ImageNet backbone under a ridge regression: what features are worth that never saw a score.
 
         phi(x) = mean and standard deviation over positions of every map of the pyramid, at full and half size
-        score(x) = w . z(phi) + b,    w = argmin |y - Z w|^2 + alpha |w|^2,    z = standardised on the training part
+        score(x) = w . z(phi) + b,    w = argmin |y - Z w|^2 + alpha |w|^2,    z: phi standardised on train
 
-    alpha comes from a geometric grid, chosen by SRCC on the validation part.
+    alpha comes from a geometric grid, chosen by SRCC on the validation part. The arguments are those of
+    `backbones.pyramid`.
 
-    Args:
-        pyramid_name: any timm name (see `backbones.pyramid`).
-        weights: as in `backbones.pyramid`.
-
-    >>> method = FrozenRidge(weights="random")
-    >>> method.extract(torch.rand(1, 3, 64, 64)).shape
+    >>> FrozenRidge(weights="random").extract(torch.rand(1, 3, 64, 64)).shape
     torch.Size([1, 2048])
     """
 
+    name = "frozen ridge"
     grid = list(np.geomspace(1, 1e6, 25))
     default = 1e3
 
     def __init__(self, pyramid_name: str = "tf_efficientnet_lite0", weights: str = "auto"):
-        self.name = f"frozen {pyramid_name} + ridge"
+        self.variant = pyramid_name
         self.settings = {"pyramid_name": pyramid_name, "weights": str(weights)}
         self.pyramid = backbones.pyramid(pyramid_name, weights).requires_grad_(False)
-        tensors = [t.numpy().tobytes() for t in self.pyramid.state_dict().values()]
+        tensors = b"".join(t.numpy().tobytes() for t in self.pyramid.state_dict().values())
         # the weights themselves name the cache: two networks of one name must never share features
-        self.key = f"{pyramid_name} {hashlib.sha256(b''.join(tensors)).hexdigest()[:12]} mean std 2 scales 1"
+        self.key = f"{pyramid_name} {hashlib.sha256(tensors).hexdigest()[:12]} mean std 2 scales 1"
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.pyramid.to(device, memory_format=torch.channels_last)  # a quarter faster on a CPU
 
@@ -363,12 +333,13 @@ class FrozenRidge(_FeatureMethod):
         found = []
         for scale in (x, halve(x)):
             for m in self.pyramid(scale.contiguous(memory_format=torch.channels_last)):
-                found += [m.mean((2, 3)), m.std((2, 3), correction=0)]
+                mean = m.mean((2, 3), keepdim=True)
+                found += [mean.flatten(1), (m - mean).square().mean((2, 3)).sqrt()]
         return torch.cat(found, 1)
 
-    def _candidates(self, found: np.ndarray, scores: np.ndarray, grid: list) -> Iterator[dict[str, np.ndarray]]:
+    def _candidates(self, found: np.ndarray, scores: np.ndarray, grid: list) -> Iterator[dict]:
         found = found.astype(np.float64)
-        mean, std = found.mean(0), np.maximum(found.std(0), 1e-12)
+        mean, std = found.mean(0), np.maximum(found.std(0), 1e-6)
         u, s, vt = np.linalg.svd((found - mean) / std, full_matrices=False)
         for alpha in grid:  # one decomposition serves every alpha: w = V s / (s^2 + alpha) U' (y - mean y)
             w = vt.T @ (s / (s**2 + alpha) * (u.T @ (scores - scores.mean())))

@@ -160,7 +160,7 @@ def from_csv(csv: str | Path, folder: str | Path | None = None, low: float | Non
     csv = Path(csv)
     frame = layouts.read_csv(csv, ["image", "score"]).rename(columns={"score": "raw_score"})
     raw = pd.to_numeric(frame["raw_score"], errors="coerce")
-    card = Card(csv.stem, csv.stem, what="own table", low=float(raw.min() if low is None else low),
+    card = Card(csv.stem, csv.name, what="own table", low=float(raw.min() if low is None else low),
                 high=float(raw.max() if high is None else high), higher_better=higher_better,
                 reference="reference" in frame, score="own scores", source=csv.name)
     return _finish(csv.stem, frame, Path(folder or csv.parent), card)

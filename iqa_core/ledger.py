@@ -36,7 +36,7 @@ def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """The columns of a ledger in their order and types; anything else is one clear sentence."""
     missing, unknown = [c for c in COLUMNS if c not in frame], [c for c in frame if c not in COLUMNS]
     if missing or unknown:
-        raise ValueError(f"{where}: these are no ledger rows (missing columns: {', '.join(missing) or 'none'}; "
+        raise ValueError(f"{where}: no ledger rows (missing columns: {', '.join(missing) or 'none'}; "
                          f"unknown: {', '.join(map(str, unknown)) or 'none'}). Use protocol.run's rows.")
     frame = frame[COLUMNS].copy()
     for column in COLUMNS:

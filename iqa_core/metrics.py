@@ -120,6 +120,15 @@ def rmse(pred, mos) -> float:
     return float(np.sqrt(np.mean((pred - mos) ** 2)))
 
 
+def _no_logistic(pred: np.ndarray, mos: np.ndarray) -> str:
+    """Why no increasing logistic can be fitted; "" if one can."""
+    if np.ptp(pred) == 0 or np.ptp(mos) == 0:
+        return "one side is constant"
+    if len(pred) < 5:
+        return "4 parameters need at least 5 pictures"
+    return "" if srcc(pred, mos) > 0 else "predictions do not rise with mos"
+
+
 def logistic_fit(pred, mos) -> Callable[[np.ndarray], np.ndarray]:
     """The increasing logistic curve that maps predictions onto the scale of mos with the least squared error.
 
@@ -147,11 +156,9 @@ def logistic_fit(pred, mos) -> Callable[[np.ndarray], np.ndarray]:
     """
     pred, mos = pair(pred, mos)
     centre, spread = pred.mean(), pred.std()
-    varied = np.ptp(pred) > 0 and np.ptp(mos) > 0
-    if len(pred) < 5 or not varied or srcc(pred, mos) <= 0:
-        slope = max(0.0, plcc(pred, mos) * mos.std() / spread) if varied else 0.0
-        why = ("4 parameters need at least 5 pictures" if len(pred) < 5 else
-               "predictions do not rise with mos" if varied else "one side is constant")
+    why = _no_logistic(pred, mos)
+    if why:
+        slope = 0.0 if "constant" in why else max(0.0, plcc(pred, mos) * mos.std() / spread)
         warnings.warn(f"No logistic was fitted to {len(pred)} pictures, because {why}: a line of slope "
                       f"{slope:.3g} is used instead. Check the metric's direction, or give more pictures.",
                       stacklevel=2)
@@ -184,8 +191,8 @@ def plcc_logistic(pred, mos) -> float:
     Args and Raises: as `srcc`. Source: VQEG (2003).
 
     Returns:
-        float in [-1, 1], HIGHER = BETTER. Where predictions do not rise with mos this is the plain PLCC: a
-        metric of the wrong direction keeps its negative sign.
+        float in [-1, 1], HIGHER = BETTER. Where no logistic can be fitted this is the plain PLCC: a metric of
+        the wrong direction keeps its negative sign.
 
     >>> x = np.linspace(-3, 3, 50)
     >>> bent = 1 / (1 + np.exp(-2 * x))
@@ -193,8 +200,8 @@ def plcc_logistic(pred, mos) -> float:
     (0.964, 1.0)
     """
     pred, mos = pair(pred, mos)
-    fitted = logistic_fit(pred, mos)(pred)
-    return plcc(fitted if np.ptp(fitted) > 0 else pred, mos)
+    fitted = pred if _no_logistic(pred, mos) else logistic_fit(pred, mos)(pred)
+    return _correlation(stats.pearsonr, fitted, mos)
 
 
 def bootstrap(pred, mos, statistic: Callable = srcc, n: int = 1000, seed: int = 0, groups=None,

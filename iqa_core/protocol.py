@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterable
 from datetime import date
 from functools import cache
@@ -128,18 +129,28 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
             minutes = (time.perf_counter() - start) / 60
         else:
             pred, minutes = _names(test).map(known).to_numpy(), minutes_each * len(test)
-        mos = test.scores
         memory, hardware = _machine()
+        where = f"{name} on {dataset.name}, seed {seed}"
         rows.append({
             "method": name, "variant": variant or getattr(method, "variant", ""),
             "dataset": dataset.name, "images": len(dataset),
             "split": "official" if "test" in set(dataset.table["split"]) else "random",
-            "seed": seed, "mode": mode,
-            **{metric: getattr(metrics, metric)(pred, mos) for metric in CORRELATIONS},
-            "rmse": metrics.rmse(metrics.logistic_fit(pred, mos)(pred), mos), "n": len(test),
+            "seed": seed, "mode": mode, **_judged(pred, test.scores, where), "n": len(test),
             "n_train": len(train) if learns else 0, "minutes": minutes, "memory_mb": memory,
             "hardware": hardware, "version": _version(), "date": date.today().isoformat()})
     return pd.DataFrame(rows)
+
+
+def _judged(pred: np.ndarray, mos: np.ndarray, where: str) -> dict[str, float]:
+    """Correlations and RMSE. What is wrong with constant predictions is said once, and where."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        values = {metric: getattr(metrics, metric)(pred, mos) for metric in CORRELATIONS}
+    for text in {str(warning.message) for warning in caught}:
+        warnings.warn(f"{where}: {text}", stacklevel=3)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No logistic")  # a negative SRCC in the table says it, too
+        return values | {"rmse": metrics.rmse(metrics.logistic_fit(pred, mos)(pred), mos)}
 
 
 def _names(dataset: data.Dataset) -> pd.Series:
@@ -213,8 +224,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "srcc") -> pd.Series
     same = ["dataset", "split", "n"]
     if not a.index.equals(b.index) or not a[same].equals(b[same]):
         found = [f"{t['dataset'].iloc[0]}, {t['split'].iloc[0]} split, seeds {[*t.index]}" for t in (a, b)]
-        raise ValueError(f"The tables have other test pictures ({found[0]}; {found[1]}), so they cannot be paired: "
-                         "run both methods on the same dataset and seeds.")
+        raise ValueError(f"The tables have other test pictures ({found[0]}; {found[1]}): they cannot be paired, "
+                         "run both on the same dataset and seeds.")
     d = (a[metric] - b[metric]).to_numpy()
     n_train = max(a["n_train"].mean(), b["n_train"].mean())
     if len(d) < 2 or np.isnan(d).any():

@@ -117,7 +117,7 @@ def color_saturation_2(image, p, rng):
 
 
 def jpeg2000(image, p, rng):
-    return _through("JPEG2000", image, quality_mode="rates", quality_layers=[p], irreversible=True)
+    return _through("JPEG2000", image, quality_mode="rates", quality_layers=[p], irreversible=True, mct=1)
 
 
 def jpeg(image, p, rng):
@@ -147,7 +147,9 @@ def multiplicative_noise(image, p, rng):
 
 
 def denoise(image, p, rng):
-    return shrink(np.clip(white_noise(image, p, rng), 0, 1), p ** 0.5)
+    opponent = np.float32([[1, 1, 1], [1, 0, -1], [1, -2, 1]])
+    opponent /= np.linalg.norm(opponent, axis=1, keepdims=True)
+    return shrink(np.clip(white_noise(image, p, rng), 0, 1) @ opponent.T, p ** 0.5) @ opponent
 
 
 def shrink(image, sigma):
@@ -157,7 +159,7 @@ def shrink(image, sigma):
     blocks = np.lib.stride_tricks.sliding_window_view(x, (8, 8), axis=(0, 1))[::4, ::4]
     z = fft.dctn(blocks, axes=(-2, -1), norm="ortho")
     mean = z[..., 0, 0].copy()
-    z[np.abs(z) <= 3 * sigma] = 0
+    z[np.abs(z) <= 2.6 * sigma] = 0
     z[..., 0, 0] = mean
     blocks = fft.idctn(z, axes=(-2, -1), norm="ortho")
     out = np.zeros_like(x)

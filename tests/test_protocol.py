@@ -1,0 +1,296 @@
+"""The protocol: nothing leaks between splits, every picture keeps its prediction, comparisons mind the overlap."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+
+from iqa_core import data, ledger, metrics, protocol
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """20 contents x 6 levels of noise; the score falls with the level."""
+    folder = tmp_path_factory.mktemp("set")
+    rng = np.random.default_rng(0)
+    rows = []
+    for content in range(20):
+        reference = rng.integers(40, 216, (16, 16, 3))
+        Image.fromarray(reference.astype(np.uint8)).save(folder / f"ref{content}.png")
+        for level in range(6):
+            noisy = (reference + 4 * (level + 1) * rng.standard_normal(reference.shape)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(folder / f"p{content}_{level}.png")
+            rows.append((f"p{content}_{level}.png", f"ref{content}.png", 6 - level + 0.5 * rng.random(), level))
+    pd.DataFrame(rows, columns=["image", "reference", "score", "level"]).to_csv(folder / "noise.csv", index=False)
+    return data.from_csv(folder / "noise.csv")
+
+
+def official(dataset):
+    """The same set with an official test part of four contents."""
+    table = dataset.table.assign(split=np.where(dataset.table["content"] < "ref12.png", "test", "train"))
+    return data.Dataset(dataset.name, table, dataset.root, dataset.card)
+
+
+def psnr_method(**more):
+    return SimpleNamespace(name="PSNR", score=metrics.psnr, **more)
+
+
+class Memory:
+    """Remembers every score it was ever fitted on: the worst case for leaks between splits."""
+
+    name = "memory"
+    variant = "greedy"
+
+    def __init__(self):
+        self.known = {}
+        self.fitted = 0
+
+    def fit(self, train, val):
+        self.fitted += 1
+        self.known |= dict(zip(train.table["image"], train.scores))
+        return self
+
+    def predict(self, dataset):
+        return np.array([self.known.get(name, 0.5) + 1e-3 * i for i, name in enumerate(dataset.table["image"])])
+
+
+# ---- predict -----------------------------------------------------------------------------------------------------
+
+
+def test_predict_gives_each_picture_its_own_reference(dataset):
+    some = dataset.subset([7, 3, 100])
+    expected = [metrics.psnr(some.image(i)[None], some.reference(i)[None]).item() for i in range(3)]
+    assert protocol.predict(psnr_method(), some).tolist() == expected
+
+
+def test_predict_gives_none_where_there_is_no_reference(dataset):
+    some = dataset.subset([0, 1])
+    some.table["reference"] = ""
+    seen = []
+
+    def score(x, x_ref):
+        seen.append(x_ref)
+        assert not torch.is_grad_enabled()
+        return x.mean((1, 2, 3))
+
+    found = protocol.predict(SimpleNamespace(score=score), some)
+    assert seen == [None, None] and found.dtype == np.float64 and found.shape == (2,)
+
+
+def test_predict_names_the_picture_whose_score_is_nan(dataset):
+    broken = SimpleNamespace(score=lambda x, x_ref: x.mean((1, 2, 3)) * np.nan)
+    with pytest.raises(ValueError, match=r"score of p0_3.png is NaN \(2 of 2 are\)"):
+        protocol.predict(broken, dataset.subset([3, 4]))
+    some_nan = SimpleNamespace(predict=lambda d: np.where(np.arange(len(d)) == 1, np.nan, 0.0))
+    with pytest.raises(ValueError, match=r"score of p0_4.png is NaN \(1 of 2 are\)"):
+        protocol.predict(some_nan, dataset.subset([3, 4]))
+
+
+def test_predict_refuses_another_number_of_scores(dataset):
+    with pytest.raises(ValueError, match=r"predict gave shape \(3,\) for 120 pictures"):
+        protocol.predict(SimpleNamespace(predict=lambda d: np.zeros(3)), dataset)
+
+
+# ---- run ---------------------------------------------------------------------------------------------------------
+
+
+def test_run_has_the_columns_of_the_ledger_and_the_right_numbers(dataset):
+    rows = protocol.run(psnr_method(), dataset, seeds=[0, 3], mode="smoke", variant="rgb")
+    assert list(rows.columns) == ledger.COLUMNS
+    test = data.splits(dataset, 3)[2]
+    pred = protocol.predict(psnr_method(), test)
+    row = rows.iloc[1]
+    for metric in protocol.CORRELATIONS:
+        assert row[metric] == getattr(metrics, metric)(pred, test.scores)
+    assert row["rmse"] == metrics.rmse(metrics.logistic_fit(pred, test.scores)(pred), test.scores)
+    assert row[["method", "variant", "dataset", "images", "split", "seed", "mode", "n", "n_train"]].tolist() == [
+        "PSNR", "rgb", "noise", 120, "random", 3, "smoke", len(test), 0]
+    assert row["minutes"] > 0 and row["memory_mb"] > 10 and "threads" in row["hardware"]
+    assert row["version"].startswith(protocol.__version__) and row["srcc"] > 0.8
+
+
+def test_an_untrained_method_sees_each_test_picture_once(dataset):
+    seen = []
+    method = SimpleNamespace(name="count", predict=lambda d: seen.extend(d.table["image"]) or np.arange(len(d)))
+    protocol.run(method, official(dataset), seeds=range(3))
+    assert sorted(seen) == sorted(official(dataset).table.query("split == 'test'")["image"])
+
+
+def test_nothing_learnt_on_one_split_reaches_the_next(dataset):
+    method = Memory()
+    rows = protocol.run(method, dataset, seeds=range(4))
+    assert method.fitted == 0 and not method.known
+    assert rows["variant"].tolist() == ["greedy"] * 4
+    for seed, row in zip(range(4), rows.itertuples()):
+        train, _, test = data.splits(dataset, seed)
+        assert row.srcc == metrics.srcc(Memory().fit(train, None).predict(test), test.scores)
+        assert (row.n, row.n_train) == (len(test), len(train))
+
+
+def test_training_is_seeded(dataset):
+    class Random:
+        name = "random"
+
+        def fit(self, train, val):
+            self.bias = torch.rand(1).item()
+            return self
+
+        def predict(self, dataset):
+            return torch.rand(len(dataset)).numpy() + self.bias
+
+    first, second = (protocol.run(Random(), dataset, seeds=[1, 0][:n])["srcc"] for n in (2, 1))
+    assert first[0] == second[0] and first[0] != first[1]
+
+
+def test_official_split_is_reported(dataset):
+    rows = protocol.run(Memory(), official(dataset), seeds=[0, 1])
+    assert set(rows["split"]) == {"official"} and rows["n"].nunique() == 1
+
+
+def test_a_constant_method_warns_once_and_does_not_stop(dataset):
+    flat = SimpleNamespace(name="flat", predict=lambda d: np.full(len(d), 0.5))
+    with pytest.warns(UserWarning, match="flat on noise, seed 0: pred is constant") as caught:
+        rows = protocol.run(flat, dataset, seeds=[0])
+    assert [warning.filename for warning in caught] == [__file__]
+    assert rows[protocol.CORRELATIONS].isna().all(axis=None)
+    assert rows["rmse"][0] == pytest.approx(data.splits(dataset, 0)[2].scores.std())
+
+
+def test_run_refuses_a_split_that_shares_content(dataset, monkeypatch):
+    whole = dataset.subset(np.arange(len(dataset)))
+    monkeypatch.setattr(data, "splits", lambda d, seed: (whole, whole, whole))
+    with pytest.raises(ValueError, match="noise, seed 0: content 'ref0.png' is trained and tested on"):
+        protocol.run(psnr_method(), dataset, seeds=[0])
+
+
+def test_run_refuses_what_it_cannot_judge(dataset):
+    with pytest.raises(ValueError, match="Memory has no name"):
+        nameless = Memory()
+        nameless.name = None
+        protocol.run(nameless, dataset)
+    unscored = data.Dataset("bare", dataset.table.assign(score=np.nan), dataset.root, dataset.card)
+    with pytest.raises(ValueError, match="bare has pictures without a score"):
+        protocol.run(psnr_method(), unscored)
+    with pytest.raises(ValueError, match="There is no seed"):
+        protocol.run(psnr_method(), dataset, seeds=[])
+
+
+# ---- compare -----------------------------------------------------------------------------------------------------
+
+
+def table(srcc, method="a", n=20, n_train=70, **more):
+    return pd.DataFrame({"method": method, "variant": "", "dataset": "d", "split": "random",
+                         "seed": range(len(srcc)), "n": n, "n_train": n_train, "srcc": srcc} | more)
+
+
+def test_corrected_t_test_on_constructed_numbers():
+    d = np.array([0.03, 0.01, 0.02, -0.01, 0.05])
+    found = protocol.compare(table(0.8 + d), table(np.full(5, 0.8), "b"))
+    error = np.sqrt(d.var(ddof=1) * (1 / 5 + 20 / 70))
+    assert found["difference"] == pytest.approx(0.02)
+    assert found["p"] == pytest.approx(2 * stats.t.sf(0.02 / error, 4))
+    assert found["high"] - found["low"] == pytest.approx(2 * stats.t.ppf(0.975, 4) * error)
+    assert (found["wins"], found["pairs"]) == (4, 5)
+    assert found["p"] > stats.ttest_rel(0.8 + d, np.full(5, 0.8)).pvalue  # the plain test is too sure
+
+
+def test_corrected_t_test_holds_its_level_where_the_plain_one_does_not():
+    """Two methods that are equally good, judged on ten overlapping splits of 60 pictures, over and over.
+
+    Each picture has a fixed advantage for one method. A split's difference is the mean advantage of its 12 test
+    pictures, so splits share evidence exactly as random re-splits of one dataset do.
+    """
+    rng = np.random.default_rng(0)
+    plain = corrected = 0
+    for _ in range(150):
+        advantage = rng.standard_normal(60)
+        d = np.array([rng.permutation(advantage)[:12].mean() for _ in range(10)])
+        plain += stats.ttest_1samp(d, 0).pvalue < 0.05
+        a, b = (table(srcc, n=12, n_train=48) for srcc in (d, np.zeros(10)))
+        corrected += protocol.compare(a, b)["p"] < 0.05
+    assert plain / 150 > 0.15 and corrected / 150 < 0.1
+
+
+def test_compare_pairs_by_seed_and_is_antisymmetric():
+    a, b = table(np.array([0.1, 0.5, 0.9])), table(np.array([0.2, 0.3, 0.4]), "b")
+    shuffled = b.iloc[[2, 0, 1]]
+    found = protocol.compare(a, shuffled)
+    assert found.equals(protocol.compare(a, b))
+    assert protocol.compare(b, a)["difference"] == -found["difference"]
+
+
+def test_compare_without_any_variance():
+    a = table(np.array([0.5, 0.75, 0.25]))
+    same, better = protocol.compare(a, a.assign(method="b")), protocol.compare(a.assign(srcc=a["srcc"] + 0.125), a)
+    assert (same["p"], same["low"], same["high"], same["wins"]) == (1, 0, 0, 0)
+    assert (better["p"], better["low"], better["wins"]) == (0, 0.125, 3)
+
+
+def test_an_untrained_method_is_compared_by_the_other_ones_training():
+    d = np.array([0.03, 0.01, 0.02])
+    assert protocol.compare(table(d), table(d * 0, "b", n_train=0)).equals(
+        protocol.compare(table(d), table(d * 0, "b")))
+
+
+@pytest.mark.parametrize("b, sentence", [
+    (table(np.zeros(2)), "seeds .0, 1, 2.; d, random split, seeds .0, 1..*cannot be paired"),
+    (table(np.zeros(3)).assign(dataset="e"), "d, random split, seeds .* e, random split"),
+    (table(np.zeros(3), n=21), "cannot be paired"),
+    (pd.concat([table(np.zeros(3)), table(np.zeros(3), "c")]), "Table b has 6 rows of 2 sorts"),
+    (table(np.array([0, 0, np.nan])), "3 pairs, 1 of them NaN"),
+])
+def test_compare_refuses_what_cannot_be_paired(b, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        protocol.compare(table(np.zeros(3)), b)
+
+
+def test_compare_refuses_one_pair_untrained_methods_and_errors():
+    with pytest.raises(ValueError, match="1 pairs, 0 of them NaN"):
+        protocol.compare(table(np.zeros(1)), table(np.zeros(1)))
+    with pytest.raises(ValueError, match="Neither method was trained.*compare_pictures"):
+        protocol.compare(table(np.zeros(3), n_train=0), table(np.zeros(3), n_train=0))
+    with pytest.raises(ValueError, match="'rmse' cannot be compared"):
+        protocol.compare(table(np.zeros(3)), table(np.zeros(3)), metric="rmse")
+
+
+def test_compare_pictures_sees_a_small_paired_difference():
+    """Both metrics err on the same pictures. Paired, their difference is certain; their intervals overlap widely."""
+    rng = np.random.default_rng(0)
+    mos = rng.random(200)
+    a = mos + 0.3 * rng.standard_normal(200)
+    b = a + 0.2 * rng.standard_normal(200)
+    found = protocol.compare_pictures(a, torch.tensor(b), mos, n=400)
+    assert found["difference"] == pytest.approx(metrics.srcc(a, mos) - metrics.srcc(b, mos))
+    assert 0 < found["low"] < found["difference"] < found["high"]
+    alone_a, alone_b = (metrics.bootstrap(p, mos, n=400) for p in (a, b))
+    assert alone_a[0] < alone_b[1]
+
+
+def test_compare_pictures_by_content_is_wider_where_contents_differ():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(10), 20)
+    mos = rng.random(200)
+    a = mos + np.repeat(rng.standard_normal(10), 20)
+    b = mos + np.repeat(rng.standard_normal(10), 20)
+    alone, grouped = (protocol.compare_pictures(a, b, mos, groups=g, n=300) for g in (None, groups))
+    assert grouped["high"] - grouped["low"] > 1.3 * (alone["high"] - alone["low"])
+
+
+# ---- summary -----------------------------------------------------------------------------------------------------
+
+
+def test_summary_is_median_and_quartiles_best_first():
+    more = {"mode": "", "minutes": 1.0, "plcc": 0.5, "plcc_logistic": 0.6, "krcc": 0.4}
+    srcc = np.array([0.1, 0.2, 0.9, 0.4])
+    rows = pd.concat([table(srcc, "weak", **more), table(srcc + 0.05, "strong", **more),
+                      table(srcc + 1, "other").assign(dataset="c", **more)])
+    found = protocol.summary(rows)
+    assert found["method"].tolist() == ["other", "strong", "weak"]
+    weak = found.iloc[2]
+    quartiles = np.quantile(srcc, [0.25, 0.5, 0.75])
+    assert weak[["srcc_25", "srcc", "srcc_75"]].tolist() == pytest.approx(quartiles.tolist())
+    assert (weak["seeds"], weak["n"], weak["plcc_logistic"]) == (4, 20, 0.6)
