@@ -8,6 +8,7 @@ the distortion bank. Each distorted picture is labelled with a PROXY score: the 
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
@@ -170,15 +171,16 @@ def make(folder: Path) -> None:
     for name, picture in zip(CONTENTS, x):
         images.save(folder / "references" / f"{name}.png", picture)
     rows = []
-    for number, kind in enumerate(tqdm(distortions.TYPES, "offline set", delay=2), start=1):
-        for step in (0, 2):
-            levels = [(c + number + step) % 5 + 1 for c in range(len(CONTENTS))]
-            generator = torch.Generator().manual_seed(100 * number + step)
-            batch = distortions.distort(x, kind, levels, generator)
-            for name, level, picture in zip(CONTENTS, levels, batch):
-                file = f"distorted/{name}_{number:02d}_{level}.png"
-                images.save(folder / file, picture)
-                rows.append((file, f"references/{name}.png", cells[number, level], name, kind, level))
+    with ThreadPoolExecutor() as pool:  # PNG compression runs outside Python's lock
+        for number, kind in enumerate(tqdm(distortions.TYPES, "offline set", delay=2), start=1):
+            for step in (0, 2):
+                levels = [(c + number + step) % 5 + 1 for c in range(len(CONTENTS))]
+                generator = torch.Generator().manual_seed(100 * number + step)
+                names = [f"distorted/{name}_{number:02d}_{level}.png" for name, level in zip(CONTENTS, levels)]
+                batch = distortions.distort(x, kind, levels, generator)
+                list(pool.map(images.save, [folder / file for file in names], batch))
+                rows += [(file, f"references/{name}.png", cells[number, level], name, kind, level)
+                         for file, name, level in zip(names, CONTENTS, levels)]
     columns = ["image", "reference", "raw_score", "content", "distortion", "level"]
     table = pd.DataFrame(rows, columns=columns).sort_values("image")
     table.to_csv(folder / "table.csv", index=False, float_format="%.4f")
