@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from data_download import kodak, tid2013_kodak
 from iqa_core import baselines, data, ledger, modes, protocol
@@ -46,14 +47,17 @@ def thin(dataset: data.Dataset, at_most: int) -> data.Dataset:
     return dataset.subset(np.sort(order[np.linspace(0, len(order) - 1, at_most).round().astype(int)]))
 
 
-def judge(dataset: data.Dataset, mode: str) -> None:
-    """All baselines that apply to a dataset, seeds x splits, into the ledger."""
+def judge(dataset: data.Dataset, mode: str) -> list:
+    """All baselines that apply to a dataset, seeds x splits, into the ledger. Returns their rows."""
     methods = [baselines.Brisque(), baselines.FrozenRidge()]
     if dataset.card.reference:
         methods = [baselines.FullReference(name) for name in ("psnr", "ssim", "ms_ssim")] + methods
+    tables = []
     for method in methods:
         say(f"  {method.name} on {dataset.name}: {len(dataset)} pictures, {SEEDS[mode]} splits")
-        ledger.append(protocol.run(method, dataset, seeds=range(SEEDS[mode]), mode=mode))
+        tables.append(protocol.run(method, dataset, seeds=range(SEEDS[mode]), mode=mode))
+        ledger.append(tables[-1])
+    return tables
 
 
 def run_notebooks() -> list[str]:
@@ -81,16 +85,19 @@ def main() -> int:
     say(f"mode {mode}; datasets from {os.environ.get('IQA_DATA') or 'no folder: IQA_DATA is not set'}")
     names = datasets()
     say(f"datasets: {', '.join(names)}")
+    tables = []
     for name in names:
         dataset = data.load(name)
-        judge(thin(dataset, PICTURES[mode]), mode)
+        tables += judge(thin(dataset, PICTURES[mode]), mode)
         if name == "tid2013-kodak" and mode == "full":
             table = tid2013_kodak.faithfulness(dataset.root)
             table.to_csv(HERE / "tid2013_kodak.csv", index=False, float_format="%.3f")
     say("notebooks")
     failed = run_notebooks()
     ledger.stamp(ROOT / "README.md")
-    print("\n" + ledger.leaderboard().to_string(index=False))
+    now = protocol.summary(pd.concat(tables))[["dataset", "method", "seeds", "n", "srcc", "srcc_25", "srcc_75", "plcc"]]
+    print(f"\nThis run, mode {mode}: median over the splits, with quartiles\n{now.round(3).to_string(index=False)}")
+    print(f"\nThe ledger: each method in the most thorough mode so far\n{ledger.leaderboard().to_string(index=False)}")
     print(f"\nEvery row: {HERE / 'ledger.csv'}\nPictures: {BUILT} (notebooks with their figures), {HERE} (figures)")
     say("done" if not failed else f"these notebooks stopped: {', '.join(failed)}")
     return bool(failed)
