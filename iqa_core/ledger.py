@@ -136,7 +136,7 @@ def leaderboard(path: str | Path | None = None, dataset: str | None = None) -> p
     return pd.DataFrame({
         **table[["dataset", "split", "method", "variant", "mode"]], "SRCC": spread, "PLCC": table["plcc"],
         "PLCC logistic": table["plcc_logistic"], "KRCC": table["krcc"], "seeds": table["seeds"],
-        "n": table["n"].astype(int), "minutes": table["minutes"].round(1)}).round(3)
+        "n": table["n"].astype(int)}).round(3)
 
 
 def markdown(frame: pd.DataFrame) -> str:

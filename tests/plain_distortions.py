@@ -149,17 +149,17 @@ def multiplicative_noise(image, p, rng):
 def denoise(image, p, rng):
     opponent = np.float32([[1, 1, 1], [1, 0, -1], [1, -2, 1]])
     opponent /= np.linalg.norm(opponent, axis=1, keepdims=True)
-    return shrink(np.clip(white_noise(image, p, rng), 0, 1) @ opponent.T, p ** 0.5) @ opponent
+    return shrink(np.clip(white_noise(image, p, rng), 0, 1) @ opponent.T, 2.6 * p ** 0.5) @ opponent
 
 
-def shrink(image, sigma):
+def shrink(image, limit):
     """Zero the small coefficients of all 8 x 8 DCT blocks at step 4 and average the blocks."""
     h, w = image.shape[:2]
     x = np.pad(image, ((4, 4 + -h % 4), (4, 4 + -w % 4), (0, 0)), mode="reflect")
     blocks = np.lib.stride_tricks.sliding_window_view(x, (8, 8), axis=(0, 1))[::4, ::4]
     z = fft.dctn(blocks, axes=(-2, -1), norm="ortho")
     mean = z[..., 0, 0].copy()
-    z[np.abs(z) <= 2.6 * sigma] = 0
+    z[np.abs(z) <= limit] = 0
     z[..., 0, 0] = mean
     blocks = fft.idctn(z, axes=(-2, -1), norm="ortho")
     out = np.zeros_like(x)

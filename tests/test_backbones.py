@@ -18,7 +18,8 @@ LITE0 = "tf_efficientnet_lite0"
 def photo(array: np.ndarray) -> torch.Tensor:
     """(1, 3, 224, 224): the shorter side becomes 256, then the centre."""
     x = torch.from_numpy(np.array(array)).permute(2, 0, 1)[None] / 255
-    x = torch.nn.functional.interpolate(x, scale_factor=256 / min(x.shape[-2:]), mode="bicubic", antialias=True)
+    scale = 256 / min(x.shape[-2:])
+    x = torch.nn.functional.interpolate(x, scale_factor=scale, mode="bicubic", antialias=True)
     top, left = (x.shape[-2] - 224) // 2, (x.shape[-1] - 224) // 2
     return x[..., top : top + 224, left : left + 224].clamp(0, 1)
 

@@ -97,6 +97,14 @@ def test_the_ridge_is_sklearns_with_the_best_alpha_on_the_validation_part(datase
     assert np.allclose(method.predict(test), ridges[best].predict(z_test), atol=1e-6)
 
 
+def test_the_ridge_is_sklearns_with_many_pictures_and_few_features():
+    rng = np.random.default_rng(0)
+    f, y = rng.normal(5, 3, (60, 8)), rng.random(60)
+    state = next(FrozenRidge(weights="random")._candidates(f, y, [7.0]))
+    theirs = Ridge(alpha=7.0).fit((f - f.mean(0)) / f.std(0), y)
+    assert np.allclose(state["w"], theirs.coef_) and np.isclose(state["b"], theirs.intercept_)
+
+
 def test_the_constants_are_chosen_on_the_validation_part_alone(dataset):
     train, val = dataset.subset(range(0, 36, 2)), dataset.subset(range(1, 36, 2))
     chosen = []

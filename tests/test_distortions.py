@@ -7,11 +7,12 @@ import torch
 from skimage import color, data, filters
 
 from iqa_core import distortions
+from iqa_core.color import RGB_TO_YCBCR, lab_to_rgb, rgb_to_lab, rgb_to_ycbcr, ycbcr_to_rgb
 from iqa_core.distortions import IDENTITY, LEVELS, PARAMETERS, TYPES, distort
 
 CELLS = [(name, level) for name in TYPES for level in range(1, 6)]
-RANDOM = {"motion_blur", "color_shift", "white_noise", "white_noise_ycbcr", "impulse_noise", "multiplicative_noise",
-          "denoise", "jitter", "non_eccentricity_patch", "color_block"}
+RANDOM = {"motion_blur", "color_shift", "white_noise", "white_noise_ycbcr", "impulse_noise",
+          "multiplicative_noise", "denoise", "jitter", "non_eccentricity_patch", "color_block"}
 FIXED = [name for name in TYPES if name not in RANDOM]
 # Lens: the plain version counts points in the disc. Lab: powers in float32. Codecs and tables: exact.
 TOLERANCE = {"lens_blur": 2e-4, "color_diffusion": 1e-4, "color_saturation_2": 1e-4, "high_sharpen": 1e-4,
@@ -54,24 +55,26 @@ def test_equals_the_plain_version(name):
 
 def test_color_quantization_is_no_worse_than_pillows_palette():
     for level, most in enumerate(LEVELS["color_quantization"], 1):
-        ours, theirs = distort(ASTRONAUT, "color_quantization", level), plain(ASTRONAUT, "color_quantization", level)
+        ours, theirs = (f(ASTRONAUT, "color_quantization", level) for f in (distort, plain))
         assert len(torch.unique(ours.flatten(1), dim=1).T) <= most
         assert (ours - ASTRONAUT).square().mean() < 1.1 * (theirs - ASTRONAUT).square().mean()
 
 
-def test_lab_equals_skimage():
+def test_lab_and_ycbcr_equal_skimage():
     x = torch.rand(2, 3, 40, 40, generator=seeded())
     lab = torch.from_numpy(color.rgb2lab(x.numpy(), channel_axis=1))
-    torch.testing.assert_close(distortions._rgb_to_lab(x), lab, rtol=0, atol=1e-3)  # of 100
-    torch.testing.assert_close(distortions._lab_to_rgb(lab), x, rtol=0, atol=1e-5)
+    torch.testing.assert_close(rgb_to_lab(x), lab, rtol=0, atol=1e-3)  # of 100
+    torch.testing.assert_close(lab_to_rgb(lab), x, rtol=0, atol=1e-5)
+    ycbcr = torch.from_numpy(color.rgb2ycbcr(x.numpy(), channel_axis=1)) / 255
+    torch.testing.assert_close(rgb_to_ycbcr(x), ycbcr, rtol=0, atol=1e-6)
+    torch.testing.assert_close(ycbcr_to_rgb(ycbcr), x, rtol=0, atol=1e-5)
 
 
 def impulse_response(name: str, p: float) -> torch.Tensor:
     """The kernel of a blur: what it makes of one white pixel in a black picture."""
     x = torch.zeros(1, 3, 41, 41)
     x[..., 20, 20] = 1
-    blur = getattr(distortions, f"_{name}")
-    return blur(x, torch.full((1, 1, 1, 1), float(p)), seeded(3))[0, 0]
+    return getattr(distortions, f"_{name}")(x, float(p), seeded(3))[0, 0]
 
 
 def test_lens_kernel_is_matlabs_disk():
@@ -83,7 +86,7 @@ def test_lens_kernel_is_matlabs_disk():
 def test_motion_kernel_is_matlabs_at_the_drawn_angle():
     known = torch.tensor([0.125, 0.25, 0.25, 0.25, 0.125])  # fspecial('motion', 4, 0)
     assert np.allclose(plain_distortions.motion_kernel(4, 0)[2], known)
-    degrees = int(torch.rand(1, 1, 1, generator=seeded(3)) * 181)
+    degrees = int(torch.rand(1, generator=seeded(3)) * 181)
     for p in LEVELS["motion_blur"]:
         kernel = torch.from_numpy(plain_distortions.motion_kernel(p, degrees)).float()
         r = len(kernel) // 2
@@ -94,11 +97,10 @@ def test_motion_kernel_is_matlabs_at_the_drawn_angle():
 
 def test_otsu_finds_the_best_cuts():
     histograms = torch.randint(0, 50, (3, 256), generator=seeded()) * (torch.arange(256) % 7 == 0)
-    cuts = distortions._otsu(histograms, torch.tensor([1, 2, 3]))
-    for b, histogram in enumerate(histograms):
-        best = filters.threshold_multiotsu(hist=(histogram.numpy(), np.arange(256)), classes=b + 2)
-        assert variance(histogram, cuts[b, :b + 1]) == pytest.approx(variance(histogram, torch.tensor(best) + 1))
-        assert (cuts[b, b + 1:] == 256).all()
+    for n in (1, 2, 3):
+        for histogram, cuts in zip(histograms, distortions._otsu(histograms, n)):
+            best = filters.threshold_multiotsu(hist=(histogram.numpy(), np.arange(256)), classes=n + 1)
+            assert variance(histogram, cuts) == pytest.approx(variance(histogram, torch.tensor(best) + 1))
 
 
 def variance(histogram: torch.Tensor, cuts: torch.Tensor) -> float:
@@ -118,7 +120,7 @@ def test_noise_has_the_variance_of_its_level(name, level):
         expected = expected * 0.25
         assert error.abs().max() <= (12 * expected[0]).sqrt() / 2 + 1e-6  # uniform, not Gaussian
     if name == "white_noise_ycbcr":  # the variances of Y, Cb and Cr add up through the matrix back to RGB
-        expected = expected * torch.linalg.inv(distortions.RGB_TO_YCBCR).square().sum(1)
+        expected = expected * torch.linalg.inv(RGB_TO_YCBCR).square().sum(1)
     torch.testing.assert_close(error.var((0, 2, 3)), expected, rtol=0.03, atol=0)
     assert error.mean().abs() < 0.002
 
@@ -126,17 +128,17 @@ def test_noise_has_the_variance_of_its_level(name, level):
 def test_impulse_noise_has_its_density():
     for level, density in enumerate(LEVELS["impulse_noise"], 1):
         y = distort(torch.full((1, 3, 512, 512), 0.5), "impulse_noise", level, seeded())
+        spread = (density / 2 / y.numel()) ** 0.5
         for value in (0, 1):
-            assert (y == value).float().mean().item() == pytest.approx(density / 2, rel=0.06)
+            assert (y == value).float().mean().item() == pytest.approx(density / 2, abs=4 * spread)
 
 
 def test_denoise_removes_most_of_the_noise_and_then_some():
     noisy, smooth = distort(CHELSEA, "white_noise", 5, seeded()), distort(CHELSEA, "denoise", 1, seeded())
     assert (smooth - CHELSEA).square().mean() < 0.3 * (noisy - CHELSEA).square().mean()  # same variance, 0.01
-    detail = [x.diff(dim=-1).square().mean() for x in (CHELSEA, distort(CHELSEA, "denoise", 5, seeded()))]
-    assert detail[1] < 0.5 * detail[0]
-    shrunk = plain_distortions.shrink(NOISE.permute(1, 2, 0).numpy(), 0.2)
-    ours = distortions._shrink(NOISE[None], torch.full((1, 1, 1, 1), 0.2))[0]
+    assert distort(NOISE, "denoise", 1, seeded()).std() < 0.9 * NOISE.std()  # it smooths texture, too
+    shrunk = plain_distortions.shrink(NOISE.permute(1, 2, 0).numpy(), 0.5)
+    ours = distortions._shrink(NOISE[None], 0.5)[0]
     torch.testing.assert_close(ours, torch.from_numpy(shrunk).permute(2, 0, 1), rtol=0, atol=1e-5)
 
 
@@ -144,8 +146,8 @@ def test_color_shift_moves_green_at_edges_by_the_drawn_step():
     way = torch.rand(1, 2, generator=seeded(5))
     step = (way / way.norm() * 8).round().int().tolist()[0]
     theirs = plain_distortions.shift_green(CHELSEA.permute(1, 2, 0).numpy(), step)
-    torch.testing.assert_close(distort(CHELSEA, "color_shift", 4, seeded(5)),
-                               torch.from_numpy(theirs).permute(2, 0, 1), rtol=0, atol=1e-5)
+    ours = distortions._color_shift(CHELSEA[None], 8.0, seeded(5))[0]
+    torch.testing.assert_close(ours, torch.from_numpy(theirs).permute(2, 0, 1), rtol=0, atol=1e-5)
 
 
 def test_jitter_moves_a_ramp_by_the_variance_of_five_steps():
@@ -194,7 +196,8 @@ def test_a_mixed_batch_equals_one_by_one():
     names, levels = zip(*cells)
     numbers = torch.tensor([TYPES.index(name) + 1 for name in names])
     mixed = distort(x, names, levels)
-    torch.testing.assert_close(mixed, torch.stack([distort(*cell) for cell in zip(x, names, levels)]), rtol=0, atol=1e-5)
+    single = torch.stack([distort(*cell) for cell in zip(x, names, levels)])
+    torch.testing.assert_close(mixed, single, rtol=0, atol=1e-5)
     assert torch.equal(mixed, distort(x, numbers, torch.tensor(levels)))
 
 
@@ -223,7 +226,7 @@ def test_flat_grey_pictures_stay_finite(value):
 
 def test_grey_pictures_stay_grey_under_brightness_and_blur():
     grey = CHELSEA.mean(0, keepdim=True).expand(3, -1, -1)
-    for name in ("gaussian_blur", "darken", "brighten", "contrast_change", "color_saturation_1", "high_sharpen"):
+    for name in ("lens_blur", "darken", "brighten", "contrast_change", "color_saturation_1", "jpeg"):
         y = distort(grey, name, 4)
         assert (y - y.mean(0)).abs().max() < 2e-3, name
 
@@ -246,6 +249,7 @@ def test_dtype_gradient_and_single_picture():
     ((np.zeros((3, 40, 40)), "jpeg", 1), TypeError, "float tensor"),
     ((torch.zeros(1, 40, 40), "jpeg", 1), ValueError, "repeat a grey picture"),
     ((torch.zeros(40, 40), "jpeg", 1), ValueError, "shape"),
+    ((torch.zeros(0, 3, 40, 40), "jpeg", 1), ValueError, "shape"),
     ((torch.zeros(3, 31, 40), "jpeg", 1), ValueError, "at least 32 px"),
     ((torch.full((3, 40, 40), 255.0), "jpeg", 1), ValueError, "spans 255..255"),
     ((torch.full((3, 40, 40), torch.nan), "jpeg", 1), ValueError, "spans nan"),
@@ -270,5 +274,3 @@ def test_cuda_equals_cpu(name):
     assert y.is_cuda and y.isfinite().all()
     if name not in RANDOM:
         torch.testing.assert_close(y.cpu(), distort(x, name, [1, 2, 3, 4, 5]), rtol=0, atol=2e-3)
-    with pytest.raises(ValueError, match="one device"):
-        distort(x.cuda(), name, 1, torch.Generator())
