@@ -70,8 +70,7 @@ def features(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], 
     """Features of every picture of a dataset, computed once a picture and kept in the cache folder.
 
     A row is found again by the picture's path, size and time of change: all splits share one cache, and a
-    replaced picture is computed anew. Pictures go one by one: on a CPU that is faster than batches, whose
-    first maps do not fit into the processor's cache.
+    replaced picture is computed anew. Pictures go one by one: on a CPU that is faster than batches.
 
     Args:
         dataset: any dataset.
@@ -140,25 +139,26 @@ class _FeatureMethod:
 
     def score(self, x: torch.Tensor, x_ref: torch.Tensor | None = None) -> torch.Tensor:
         """(B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER, on the scale of the scores. Ignores x_ref."""
-        return torch.from_numpy(self._predict(self.extract(metrics.expect(x)).cpu().numpy())).float()
+        found = self.extract(metrics.expect(x)).cpu().numpy()
+        return torch.from_numpy(self._regress(found, self._fitted())).float()
 
     def predict(self, dataset: Dataset) -> np.ndarray:
         """Scores (N,) of a whole dataset, HIGHER = BETTER. As `score`, but from the feature cache."""
-        return self._predict(self._features(dataset))
+        return self._regress(self._features(dataset), self._fitted())
 
     def _features(self, dataset: Dataset) -> np.ndarray:
         return features(dataset, self.extract, self.key)
 
-    def _predict(self, found: np.ndarray) -> np.ndarray:
+    def _fitted(self) -> dict:
         if self.state is None:
             raise RuntimeError(f"{self.name} is not fitted: call fit(train, val), or load a fitted one.")
-        return self._regress(found, self.state)
+        return self.state
 
     def save(self, path: str | Path) -> None:
         """Write the fitted regression as one file of plain arrays (npz), without pickle."""
         about = np.array(json.dumps({"key": self.key, "settings": self.settings}))
         with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, about=about, **self.state)
+            np.savez(file, about=about, **self._fitted())
 
     @classmethod
     def load(cls, path: str | Path):

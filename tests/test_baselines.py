@@ -81,8 +81,10 @@ def test_files_of_other_methods_or_weights_are_refused(dataset, tmp_path):
     (tmp_path / "cut.npz").write_bytes((tmp_path / "brisque.npz").read_bytes()[:200])
     with pytest.raises(ValueError, match="cut.npz: cannot be read as a fitted Brisque"):
         Brisque.load(tmp_path / "cut.npz")
-    with pytest.raises(RuntimeError, match="brisque is not fitted"):
-        Brisque().predict(dataset)
+    for verb, argument in (("predict", dataset), ("save", tmp_path / "empty.npz")):
+        with pytest.raises(RuntimeError, match="brisque is not fitted"):
+            getattr(Brisque(), verb)(argument)
+    assert not (tmp_path / "empty.npz").exists()
 
 
 def test_the_ridge_is_sklearns_with_the_best_alpha_on_the_validation_part(dataset):
