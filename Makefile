@@ -7,6 +7,8 @@ PYTHON ?= python3
 MODE ?= smoke
 BIN := .venv/bin
 export IQA_MODE := $(MODE)
+# Threads that wait should sleep: spinning ones slow everything down many times when the machine has other work.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: reproduce test lab bench clean
 .DEFAULT_GOAL := reproduce

@@ -20,7 +20,7 @@ from iqa_core.files import atomic
 from iqa_core.images import to_uint8
 
 TOP, LEFT, HEIGHT, WIDTH = 78, 105, 80, 106  # the piece: an eye, striped fur, soft background
-GAP, TITLE, CAPTION, MARGIN = 4, 17, 15, 12
+GAP, TITLE, CAPTION, MARGIN = 4, 18, 22, 12
 ROWS = 13  # types 1 to 13 on the left, 14 to 25 on the right
 
 
@@ -43,22 +43,22 @@ def main() -> None:
     canvas = Image.new("RGB", (2 * column + MARGIN, ROWS * row + 2 * MARGIN), "white")
     draw, bold, small = ImageDraw.Draw(canvas), ImageFont.load_default(13), ImageFont.load_default(11)
 
-    def place(image: Image.Image, x: int, y: int, caption: str, color: str = "#444444") -> None:
+    def place(image: Image.Image, x: int, y: int, caption: str) -> None:
         canvas.paste(image, (x, y + TITLE))
-        draw.text((x + WIDTH / 2, y + TITLE + HEIGHT + 1), caption, color, small, "ma")
+        draw.text((x + WIDTH / 2, y + TITLE + HEIGHT + 1), caption, "#444444", small, "ma")
 
     for number, name in enumerate(TYPES):
         x0, y0 = MARGIN + column * (number // ROWS), MARGIN + row * (number % ROWS)
         draw.text((x0, y0), f"{number + 1}  {name}  ({PARAMETERS[name]})", "black", bold)
         for level, y in enumerate(distort(photo.expand(5, -1, -1, -1), name, [1, 2, 3, 4, 5], generator), 1):
-            same = " (as is)" if (name, level) in IDENTITY else ""
+            same = " = as is" if (name, level) in IDENTITY else ""
             place(piece(y, name == "color_block"), x0 + (level - 1) * (WIDTH + GAP), y0,
-                  f"{LEVELS[name][level - 1]:g}{same}: {human[name, level]:.2f}")
+                  f"{LEVELS[name][level - 1]:g}{same}   {human[name, level]:.2f} of 5")
     x0, y0 = MARGIN + column, MARGIN + row * (ROWS - 1)
     place(piece(photo, False), x0, y0, "undistorted")
-    for i, line in enumerate(("Under each picture: the parameter and KADID-10k's mean", "human score, 1 (bad) to 5 "
-                              "(excellent). Levels 1 to 5 from", "left to right.")):
-        draw.text((x0 + WIDTH + 3 * GAP, y0 + TITLE + 8 + 16 * i), line, "#444444", bold)
+    text = ("Levels 1 to 5 from left to right. Under each picture:\n"
+            "the parameter and KADID-10k's mean human score,\n1 (bad) to 5 (excellent).")
+    draw.text((x0 + WIDTH + 3 * GAP, y0 + TITLE + 8), text, "#444444", bold, spacing=5)
     with atomic(Path(__file__).with_suffix(".png")) as temporary:
         canvas.save(temporary, "PNG", optimize=True)
 
