@@ -45,8 +45,8 @@ def same_as(mine: Callable, theirs: Callable, *inputs, atol: float = 1e-6) -> No
 
     Both are functions or modules. Modules get equal weights first. Outputs are compared one by one.
 
-    >>> same_as(lambda x: x + x, torch.mul, torch.ones(3), 2)
-    ✓ <lambda> gives the same as iqa_core's mul
+    >>> same_as(lambda x: x * x, torch.square, torch.ones(3))
+    ✓ <lambda> gives the same as iqa_core's square
     """
     if isinstance(mine, torch.nn.Module) and isinstance(theirs, torch.nn.Module):
         mine.load_state_dict(theirs.state_dict())

@@ -41,8 +41,9 @@ def show(pictures: Sequence[torch.Tensor], titles: Sequence[str] = (), columns: 
     for ax in axes.flat:
         ax.axis("off")
     for i, (ax, picture) in enumerate(zip(axes.flat, pictures)):
-        array = picture.detach().cpu().float().squeeze(0) if picture.ndim == 3 and len(picture) == 1 else picture.detach().cpu()
-        ax.imshow(array.permute(1, 2, 0).clamp(0, 1) if array.ndim == 3 else array)
+        array = picture.detach().cpu().float()
+        array = array[0] if array.ndim == 3 and len(array) == 1 else array
+        ax.imshow((array.permute(1, 2, 0).clamp(0, 1) if array.ndim == 3 else array).numpy())
         if i < len(titles):
             ax.set_title(titles[i], fontsize=9)
     return figure
