@@ -17,7 +17,7 @@ import numpy as np
 import pooch
 import requests
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from data_download.layouts import DatasetError
 from iqa_core import files

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial import cKDTree
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from data_download.kadid_cells import kadid_cells
 from iqa_core import distortions, files, images

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.distance import cdist
 from sklearn.svm import SVR
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from iqa_core import backbones, images, metrics
 from iqa_core.data import Dataset

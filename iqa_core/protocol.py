@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from iqa_core import __version__, data, metrics
 
