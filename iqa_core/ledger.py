@@ -21,7 +21,6 @@ COLUMNS = ["method", "variant", "dataset", "images", "split", "seed", "mode", "s
 _WHOLE = ["images", "seed", "n", "n_train"]
 _DECIMAL = ["srcc", "plcc", "plcc_logistic", "krcc", "rmse", "minutes", "memory_mb"]
 _RANK = {"full": 0, "quick": 1, "smoke": 2}  # the leaderboard shows the most thorough mode that was run
-_MARKS = "<!-- ledger:start -->", "<!-- ledger:end -->"
 
 
 def default_path() -> Path:
@@ -158,22 +157,22 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def stamp(readme: str | Path, path: str | Path | None = None) -> None:
-    """Render the leaderboard into a README, between `<!-- ledger:start -->` and `<!-- ledger:end -->`.
+def stamp(readme: str | Path, name: str, table: pd.DataFrame) -> None:
+    """Render a table into a README, between `<!-- name:start -->` and `<!-- name:end -->`.
 
     Args:
         readme: the Markdown file, rewritten whole or not at all.
-        path: the CSV file; default `default_path()`.
+        name: of the two marks, such as "ledger".
+        table: what to render, such as `leaderboard()`.
 
     Raises:
         ValueError: the two marks do not stand there once each, in this order.
     """
-    readme = Path(readme)
+    readme, marks = Path(readme), (f"<!-- {name}:start -->", f"<!-- {name}:end -->")
     text = readme.read_text("utf-8")
-    start, end = (text.find(mark) for mark in _MARKS)
-    if [text.count(mark) for mark in _MARKS] != [1, 1] or end < start:
-        raise ValueError(f"{readme}: {_MARKS[0]} and {_MARKS[1]} must stand there once each, in this order. "
-                         "Add them where the leaderboard belongs.")
-    table = markdown(leaderboard(path))
+    start, end = (text.find(mark) for mark in marks)
+    if [text.count(mark) for mark in marks] != [1, 1] or end < start:
+        raise ValueError(f"{readme}: {marks[0]} and {marks[1]} must stand there once each, in this order. "
+                         "Add them where the table belongs.")
     with atomic(readme) as temporary:
-        temporary.write_text(f"{text[:start]}{_MARKS[0]}\n{table}\n{text[end:]}", "utf-8")
+        temporary.write_text(f"{text[:start]}{marks[0]}\n{markdown(table)}\n{text[end:]}", "utf-8")

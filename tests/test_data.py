@@ -31,6 +31,36 @@ def test_own_table_is_scaled_and_directed(own):
     assert up.reference(3).shape == (3, 24, 40)
 
 
+def test_pyiqas_tables_are_read_like_own_ones(own):
+    frame = pd.read_csv(own)
+    pyiqa = pd.DataFrame({"ref_name": frame["reference"], "dist_name": frame["image"], "mos": frame["score"],
+                          "ratio802_seed123_split_01": ["train"] * 8 + ["val"] * 2})
+    pyiqa.to_csv(own.with_name("meta_info_Own.csv"), index=False)
+    plain = data.from_csv(own, low=0, high=100)
+    read = data.from_csv(own.with_name("meta_info_Own.csv"), low=0, high=100, split="ratio802_seed123_split_01")
+    for column in ("image", "reference", "score", "content"):
+        assert read.table[column].tolist() == plain.table[column].tolist()
+    assert data.splits(read, 0)[2].table["image"].tolist() == ["d8.png", "d9.png"]
+
+
+@pytest.mark.parametrize("name", [name for name, card in data.cards().items() if card.table])
+def test_published_scores_load_without_pictures_and_within_their_range(name):
+    dataset, card = data.load(name, pictures=False), data.cards()[name]
+    assert ((dataset.scores >= 0) & (dataset.scores <= 1)).all()
+    assert len(dataset) == card.pictures - (name == "clive")  # the published table lacks 100.bmp
+    direction = np.corrcoef(dataset.scores, dataset.table["raw_score"])[0, 1]
+    assert direction == pytest.approx(1 if card.higher_better else -1)
+    with pytest.raises(ValueError, match="no such file"):
+        dataset.image(0)
+
+
+def test_sets_without_a_table_and_own_tables_say_what_to_do():
+    with pytest.raises(data.DatasetError, match="no score table comes with this kit. Choose one of"):
+        data.load("kodak", pictures=False)
+    with pytest.raises(data.DatasetError, match="own: this card describes tables of your own"):
+        data.load("own")
+
+
 def edited(own, **changes):
     frame = pd.read_csv(own)
     for column, (row, value) in changes.items():
@@ -43,7 +73,7 @@ def edited(own, **changes):
 @pytest.mark.parametrize("change, sentence", [
     (dict(score=(4, np.nan)), r"1 of 10 scores are no number, first 'nan' of d4\.png"),
     (dict(score=(4, "good")), r"1 of 10 scores are no number, first 'good' of d4\.png"),
-    (dict(score=(4, 400)), r"score 400 does not fit the range 0 to 100"),
+    (dict(score=(4, 400)), r"score 400 \(d4\.png\) does not fit the range 0 to 100"),
     (dict(image=(4, "gone.png")), r"gone\.png: no such picture \(1 of 15"),
     (dict(reference=(4, "gone.png")), r"gone\.png: no such picture"),
 ])
@@ -56,10 +86,10 @@ def test_unknown_column_and_absent_sets_are_named(own, tmp_path):
     pd.read_csv(own).rename(columns={"score": "mos"}).to_csv(own, index=False)
     with pytest.raises(data.DatasetError, match="no column 'score'; its columns are 'image', 'mos', 'reference'"):
         data.from_csv(own)
-    with pytest.raises(data.DatasetError, match="Place BIQ2021 there"):
+    with pytest.raises(data.DatasetError, match="Get BIQ2021 with `python -m data_download get biq2021`"):
         data.load("biq2021", root=tmp_path)
-    with pytest.raises(data.DatasetError, match="'live' is not a known dataset"):
-        data.load("live")
+    with pytest.raises(data.DatasetError, match="'flickr' is not a known dataset"):
+        data.load("flickr")
     with pytest.raises(data.DatasetError, match=r"absent\.csv: no such file"):
         data.from_csv(tmp_path / "absent.csv")
     (tmp_path / "torn.csv").write_bytes(b'image,score\n"a.png,1\n\x00\xff')

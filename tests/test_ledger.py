@@ -182,11 +182,11 @@ def test_stamp_replaces_only_what_stands_between_the_marks(path, tmp_path):
     ledger.append(rows(), path)
     readme = tmp_path / "README.md"
     readme.write_text("Über\n<!-- ledger:start -->\nold\n<!-- ledger:end -->\nafter\n", "utf-8")
-    ledger.stamp(readme, path)
+    ledger.stamp(readme, "ledger", ledger.leaderboard(path))
     table = ledger.markdown(ledger.leaderboard(path))
     assert readme.read_text("utf-8") == f"Über\n<!-- ledger:start -->\n{table}\n<!-- ledger:end -->\nafter\n"
     assert "| kodak | random | PSNR |" in table and "old" not in readme.read_text("utf-8")
-    ledger.stamp(readme, path)
+    ledger.stamp(readme, "ledger", ledger.leaderboard(path))
     assert readme.read_text("utf-8").count(table) == 1
 
 
@@ -196,7 +196,7 @@ def test_stamp_says_when_marks_are_missing(path, tmp_path, text):
     ledger.append(rows(), path)
     (tmp_path / "README.md").write_text(text)
     with pytest.raises(ValueError, match="README.md: <!-- ledger:start --> and <!-- ledger:end --> must stand there"):
-        ledger.stamp(tmp_path / "README.md", path)
+        ledger.stamp(tmp_path / "README.md", "ledger", ledger.leaderboard(path))
     assert (tmp_path / "README.md").read_text() == text
 
 

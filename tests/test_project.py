@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data_download import layouts
+from iqa_core import data, ledger
+
 ROOT = Path(__file__).parent.parent
 ASSERTING = {"raises", "warns", "assert_close", "assert_allclose"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -23,6 +26,16 @@ def test_environment_and_pyproject_agree():
     assert f"python{PROJECT['requires-python']}" in entries
     for package in wanted:
         assert re.search(rf"^ *- {re.escape(package)} +# \w+", text, re.M), f"{package} has no reason beside it"
+
+
+def test_readme_shows_the_cards_and_every_card_can_be_read_or_brought():
+    table = ledger.markdown(data.overview().reset_index())
+    assert f"<!-- datasets:start -->\n{table}\n<!-- datasets:end -->" in (ROOT / "README.md").read_text("utf-8")
+    for name, card in data.cards().items():
+        assert card.licence and card.citation and name in layouts.LAYOUTS or card.needs == "your files"
+        assert card.made or card.by_hand and card.source
+        assert bool(card.download) == (card.needs == "download") or name == "kodak"
+        assert all(file["url"].startswith("http") for files in card.download for file in files)
 
 
 def test_nothing_is_pinned():

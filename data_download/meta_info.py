@@ -1,0 +1,134 @@
+"""pyiqa's tables, in and out: a set's pictures, scores and parts in one text file.
+
+The convention is that of IQA-PyTorch (C. Chen, docs/Dataset_Preparation.md): `ref_name,dist_name,mos,std` where
+there are references, `img_name,mos,std` where not, then columns of splits. `mos` is the raw score in the range and
+DIRECTION OF THE SET, so a card has to say which. Three columns at the end are ours: content, distortion, level.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from data_download.layouts import Tree
+from data_download.tables import DatasetError, read_csv
+from iqa_core.files import atomic
+
+if TYPE_CHECKING:
+    from iqa_core.data import Dataset
+
+# Names that a column has in the tables at hand: KADID-10k and CSIQ write dmos, PIPAL hq_name and elo_score, FLIVE
+# img_name/patch_name.
+NAMES = {"image": ("dist_name", "img_name", "img_name/patch_name"), "reference": ("ref_name", "hq_name"),
+         "raw_score": ("mos", "dmos", "elo_score"), "std": ("std",)}
+OURS = ["content", "distortion", "level"]
+PARTS = {"0": "train", "1": "val", "2": "test", "training": "train", "validation": "val"}  # FLIVE, KonIQ-10k
+
+
+def is_meta_info(path: str | Path) -> bool:
+    """Does the first line of a file have pyiqa's column of picture names? False if there is no such file."""
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            return not set(NAMES["image"]).isdisjoint(file.readline().strip().replace("\t", ",").split(","))
+    except OSError:
+        return False
+
+
+def read_meta_info(path: str | Path, folder: str | Path | None = None, split: str | None = None) -> pd.DataFrame:
+    """Read a table of pyiqa's convention, with commas or tabs, in the columns of a layout.
+
+    Args:
+        path: the table.
+        folder: where the pictures lie; names are looked up there by the end of their path, because pyiqa's start
+            from one folder for pictures and another for references. Default: names stay as they are.
+        split: the column that becomes `split`; default `official_split`, else `split`, else none.
+
+    Returns:
+        image, raw_score (range and DIRECTION OF THE SET), std (NaN if unknown) and, where the table has them,
+        reference, split, content, distortion, level; the columns of pyiqa's random splits keep their names.
+
+    Raises:
+        DatasetError: an absent or torn file, no such column, a score that is no number, an unknown part.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "meta_info_Mine.csv")
+    >>> _ = path.write_text("img_name\\tmos\\tofficial_split\\na.png\\t3.5\\t2\\n")
+    >>> read_meta_info(path).to_dict("records")
+    [{'image': 'a.png', 'raw_score': 3.5, 'std': nan, 'split': 'test'}]
+    """
+    path = Path(path)
+    tabs = is_meta_info(path) and "\t" in path.read_text("utf-8-sig", errors="replace").partition("\n")[0]
+    # As strings, because "NA" or "None" may well name a picture, and so that numbers lose no digit.
+    frame = read_csv(path, [], sep="\t" if tabs else ",", dtype=str, keep_default_na=False)
+    table = pd.DataFrame()
+    for column, names in NAMES.items():
+        found = [frame[name] for name in names if name in frame]
+        if found:
+            table[column] = _numbers(path, found[0]) if column in ("raw_score", "std") else found[0]
+        elif column in ("image", "raw_score"):
+            raise DatasetError(f"{path}: has no column {' or '.join(map(repr, names))}; its columns are "
+                               f"{', '.join(map(repr, frame.columns))}. Rename them in the first line.")
+    if "std" not in table:
+        table["std"] = float("nan")
+    if folder is not None:
+        tree = Tree(Path(folder))
+        for column in {"image", "reference"} & set(table):
+            table[column] = table[column].map(tree.find)
+
+    columns = [column for column in frame if "split" in column]
+    chosen = split or next((column for column in ("official_split", "split") if column in columns), None)
+    if chosen is not None:
+        if chosen not in columns:
+            raise DatasetError(f"{path}: has no column {chosen!r} to split by; choose from "
+                               f"{', '.join(map(repr, columns)) or 'none'}.")
+        table["split"] = _parts(path, frame[chosen])
+    for column in OURS:
+        if column in frame:
+            table[column] = _numbers(path, frame[column], whole=True) if column == "level" else frame[column]
+    return table.join(frame[[column for column in columns if column.startswith("ratio")]])
+
+
+def _numbers(path: Path, column: pd.Series, whole: bool = False) -> pd.Series:
+    """A column of texts as numbers, every digit kept; an empty text is NaN, where whole numbers are due 0."""
+    try:
+        return column.replace("", "0").map(int) if whole else column.replace("", "nan").map(float)
+    except ValueError as error:
+        raise DatasetError(f"{path}: column {column.name!r}: {error}. Correct or remove this row.") from None
+
+
+def _parts(path: Path, column: pd.Series) -> pd.Series:
+    """A column of parts as "train", "val", "test" or "" (open)."""
+    parts = column.str.strip().str.lower().replace(PARTS)
+    bad = ~parts.isin(["train", "val", "test", ""])
+    if bad.any():
+        raise DatasetError(f"{path}: column {column.name!r} holds {column[bad].iloc[0]!r}, which is no part. Write "
+                           "train, val or test (or 0, 1, 2).")
+    # pyiqa's ten random splits have two parts, 8:0:2, and its scripts call the second one val. It is what a method
+    # is judged on, so it is the test part; as `val`, a test part would be drawn from the training pictures.
+    return parts.replace("val", "test") if str(column.name).startswith("ratio802") else parts
+
+
+def write_meta_info(dataset: Dataset, path: str | Path) -> None:
+    """Write a dataset as a table of pyiqa's convention, whole or not at all.
+
+    `mos` holds the raw scores in the range and DIRECTION OF THE SET. `read_meta_info` gives back the same image,
+    reference, raw_score, split, content, distortion and level. Paths start from `dataset.root`.
+
+    >>> import tempfile
+    >>> from iqa_core import data
+    >>> path = Path(tempfile.mkdtemp(), "meta_info_Offline.csv")
+    >>> write_meta_info(data.load("offline"), path)
+    >>> path.read_text().splitlines()[0]
+    'ref_name,dist_name,mos,std,content,distortion,level'
+    """
+    table = dataset.table
+    names = {"reference": "ref_name", "image": "dist_name"} if dataset.card.reference else {"image": "img_name"}
+    out = table[[*names, "raw_score"]].rename(columns={**names, "raw_score": "mos"})
+    out["std"] = table["std"] if "std" in table else float("nan")
+    if (table["split"] != "").any():
+        out["official_split"] = table["split"]
+    out = out.join(table[OURS + [column for column in table if column.startswith("ratio")]])
+    with atomic(path) as temporary:
+        out.to_csv(temporary, index=False)

