@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data_download import fetch, health
+from data_download import health
+from data_download.get import get
 from iqa_core import data, files
 
 
@@ -54,9 +55,9 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="all datasets, and which are here")
     commands.add_parser("info", help="the card of one dataset").add_argument("name", choices=data.cards())
-    get = commands.add_parser("get", help="download, verify, unpack and check a dataset")
-    get.add_argument("name", choices=[name for name, card in data.cards().items() if card.needs != "your files"])
-    get.add_argument("--yes", action="store_true", help="do not ask")
+    download = commands.add_parser("get", help="download, verify, unpack and check a dataset")
+    download.add_argument("name", choices=[name for name, card in data.cards().items() if card.needs != "your files"])
+    download.add_argument("--yes", action="store_true", help="do not ask")
     examine = commands.add_parser("check", help="a health report")
     examine.add_argument("name", help="a dataset, or your own table (a .csv file)")
     examine.add_argument("--low", type=float, help="lowest value of your scale")
@@ -75,7 +76,7 @@ def main() -> int:
             scale = dict(low=arguments.low, high=arguments.high, higher_better=not arguments.lower_better)
             return check(arguments.name, **(scale if own else {}))
         else:
-            fetch.get(arguments.name, yes=arguments.command == "make" or arguments.yes)
+            get(arguments.name, yes=arguments.command == "make" or arguments.yes)
             return check(arguments.name)
     except ValueError as error:  # DatasetError, ImageError: the sentence is enough, a traceback would hide it
         print(error, file=sys.stderr)

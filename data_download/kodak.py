@@ -7,18 +7,15 @@ compress the PNG files anew, so not the files but the decoded pixels are compare
 from __future__ import annotations
 
 import hashlib
-import logging
-import threading
-import time
-from contextlib import suppress
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pooch
-import requests
 from PIL import Image
 from tqdm import tqdm
 
+from data_download.fetch import DownloadError, Unavailable, answers, downloads, fetch, mirrored
 from data_download.layouts import DatasetError
 from iqa_core import files
 
@@ -28,7 +25,6 @@ SOURCES = (
     "https://raw.githubusercontent.com/imazen/codec-corpus/"
     "00ed9dd71c102d9ef45a1a77c367a002fa5ce8d7/kodak/{0}.png",
 )
-PATIENCE = 5  # seconds that a source has to answer the first knock
 
 # sha256 of the decoded pixels, (H, W, 3) uint8, of kodim01 to kodim24
 SHA256 = (
@@ -73,14 +69,19 @@ def read(folder: str | Path, number: int) -> np.ndarray:
     if not path.is_file():
         raise KodakUnavailable(f"{path}: no such file. Place Kodak photograph {number} from {HOME} there.")
     try:
+        return _pixels(number, path)
+    except ValueError as error:
+        raise KodakUnavailable(f"{path}: {error}. Replace it by the lossless picture from {HOME}.") from error
+
+
+def _pixels(number: int, path: Path) -> np.ndarray:
+    try:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("RGB"))
     except Exception as error:  # Pillow raises many kinds; all mean the same to the reader
-        raise KodakUnavailable(f"{path}: cannot be read as a picture ({error}). Replace it by Kodak "
-                               f"photograph {number} from {HOME}.") from error
+        raise ValueError(f"photograph {number} cannot be read as a picture ({error})") from error
     if hashlib.sha256(pixels.tobytes()).hexdigest() != SHA256[number - 1]:
-        raise KodakUnavailable(f"{path}: its pixels are not those of Kodak photograph {number}. Replace it "
-                               f"by the lossless picture from {HOME}.")
+        raise ValueError(f"its pixels are not those of Kodak photograph {number}")
     return pixels
 
 
@@ -113,50 +114,22 @@ def fetch_kodak(progress: bool = True) -> Path:
     if folder is not None:
         return folder
     folder = files.data_root() / "kodak"
+    sources = [source for source in SOURCES if answers(source.format(1))]
     reason = "no network"
-    sources = _answering()
     try:
-        if sources:
-            return files.prepare(folder, lambda temporary: _download(temporary, sources, progress))
-    except (OSError, KodakUnavailable) as error:  # network errors are OSErrors too
-        reason = str(error).rstrip(".")
+        if sources or mirrored("kodak", ""):
+            files.prepare(folder, lambda temporary: _download(temporary, sources, progress))
+            shutil.rmtree(downloads("kodak"), ignore_errors=True)
+            return folder
+    except (OSError, DownloadError) as error:
+        reason = error.why if isinstance(error, Unavailable) else str(error).rstrip(".")
     raise KodakUnavailable(f"The Kodak photographs could not be downloaded ({reason}). Place them by hand as "
                            f"{folder / 'kodim01.png'} ... kodim24.png, from {HOME}.")
 
 
-def _answering() -> list[str]:
-    """The sources that answer within `PATIENCE` seconds, in their order.
-
-    A request's own time limit counts for one address at a time and not for the look-up of names, so a machine
-    behind a silent firewall could wait a minute. Threads that are waited for once bound it.
-    """
-    answers = {source: threading.Event() for source in SOURCES}
-
-    def knock(source: str) -> None:
-        with suppress(requests.RequestException):
-            requests.head(source.format(1), timeout=PATIENCE).raise_for_status()
-            answers[source].set()
-
-    threads = [threading.Thread(target=knock, args=(source,), daemon=True) for source in SOURCES]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + PATIENCE
-    for thread in threads:
-        thread.join(max(0, deadline - time.monotonic()))
-    return [source for source in SOURCES if answers[source].is_set()]
-
-
 def _download(folder: Path, sources: list[str], progress: bool) -> None:
-    """Fetch every photograph from the first source that delivers the right pixels."""
-    pooch.get_logger().setLevel(logging.WARNING)  # it would print the hash of every file
-    get = pooch.HTTPDownloader(timeout=(PATIENCE, 30))
+    """Every photograph, from the first source that delivers the right pixels."""
     for number in tqdm(range(1, 25), "Kodak", unit="picture", disable=None if progress else True):
-        for source in sources:
-            try:
-                pooch.retrieve(source.format(number), None, f"kodim{number:02d}.png", folder, downloader=get)
-                read(folder, number)
-                break
-            except (OSError, KodakUnavailable):
-                (folder / f"kodim{number:02d}.png").unlink(missing_ok=True)
-        else:
-            raise KodakUnavailable(f"no source delivered photograph {number} with the right pixels")
+        name = f"kodim{number:02d}.png"
+        urls = mirrored("kodak", name) + [source.format(number) for source in sources]
+        shutil.copy(fetch(urls, downloads("kodak") / name, verify=partial(_pixels, number), progress=False), folder)

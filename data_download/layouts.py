@@ -268,8 +268,8 @@ def biq2021(folder: Path) -> pd.DataFrame:
                                    "raw_score": frame["MOS"], "split": part}))
     table = pd.concat(parts, ignore_index=True)
     copies = read_csv(Path(__file__).with_name("biq2021-copies.csv"), ["image", "copy"])
-    known = dict(zip("Images/" + copies["copy"], "Images/" + copies["image"]))
-    return table.assign(content=table["image"].replace(known))
+    names = table["image"].str.rpartition("/")[2]
+    return table.assign(content=names.replace(dict(zip(copies["copy"], copies["image"]))))
 
 
 def pristine(folder: Path) -> pd.DataFrame:

@@ -173,6 +173,14 @@ def test_scores_direction_and_files(name, inside, tmp_path):
     assert dataset.image(0).shape == (3, 8, 8)
 
 
+def test_copies_in_biq2021_share_a_content(tmp_path):
+    place(tmp_path / "biq2021/BIQ2021-main", "Images/ss03 (5695).jpg", "Images/ss03 (7403).jpg", "Images/ss01 (1).jpg")
+    write(tmp_path / "biq2021/BIQ2021-main/Train (Images and MOS).csv",
+          "Image Name,MOS\nss03 (5695).jpg,0.8\nss03 (7403).jpg,0.8\nss01 (1).jpg,0.2\n")
+    content = data.load("biq2021", root=tmp_path).table["content"].tolist()
+    assert content[0] == content[1] != content[2]
+
+
 def test_files_are_found_by_the_end_of_their_path(tmp_path):
     place(tmp_path, "deep/copy/d/a.png", "set/d/a.png", "set/d/B.png", "set/e/b.png", "set/d/._c.png", "set/dd/c.png")
     tree = layouts.Tree(tmp_path)

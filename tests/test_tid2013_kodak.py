@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from data_download import kodak, tid2013_kodak
+from data_download import fetch, kodak, tid2013_kodak
 from data_download.tid2013_types import TYPES, distort, jpeg_tables, luma, psnr, saturate, ycbcr
 from iqa_core import files, metrics
 
@@ -236,6 +236,8 @@ def small_kodak(tmp_path, monkeypatch):
     Image.fromarray(255 - pixels).save(tmp_path / "bad" / "kodim24.png")
     monkeypatch.setattr(kodak, "SHA256", tuple(hashes))
     monkeypatch.setenv("IQA_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("IQA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("IQA_MIRROR", raising=False)
     return tmp_path
 
 
@@ -266,12 +268,21 @@ def test_a_wrong_download_makes_no_folder(small_kodak, server, monkeypatch):
     assert kodak.kodak_folder() is None
 
 
+def test_a_folder_of_ones_own_serves_without_a_network(small_kodak, monkeypatch):
+    monkeypatch.setattr(kodak, "SOURCES", ())
+    (small_kodak / "stick").mkdir()
+    (small_kodak / "good").rename(small_kodak / "stick" / "kodak")
+    monkeypatch.setenv("IQA_MIRROR", str(small_kodak / "stick"))
+    assert len(list(kodak.fetch_kodak(progress=False).iterdir())) == 24
+    assert not list((small_kodak / "cache").rglob("*.png"))
+
+
 def test_without_a_network_one_sentence_comes_soon(small_kodak, monkeypatch):
     monkeypatch.setattr(kodak, "SOURCES", ("http://127.0.0.1:9/{0}.png", "http://name.invalid/{0}.png"))
     start = time.monotonic()
     with pytest.raises(kodak.KodakUnavailable, match=r"no network.*kodim01\.png \.\.\. kodim24\.png"):
         kodak.fetch_kodak(progress=False)
-    assert time.monotonic() - start < 2 * kodak.PATIENCE
+    assert time.monotonic() - start < 2 * fetch.PATIENCE
 
 
 @pytest.mark.parametrize("harm, word", [("remove", "no such file"), ("cut", "cannot be read"),
