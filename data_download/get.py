@@ -169,8 +169,9 @@ def get(name: str, yes: bool = False, progress: bool = True) -> Path:
         choices = [[(path, {}) for path in sorted(place.glob("[!.]*"))
                     if path.is_file() and path.suffix not in (".part", ".from", ".lock")]]
     if not choices[0]:
-        raise DownloadError(f"{card.title} cannot be downloaded by a program. {card.by_hand} Official page: "
-                            f"{card.source}. Place the file in {place} and repeat, or unpack it into {folder}.")
+        raise DownloadError(f"{card.title} cannot be downloaded by a program. {card.by_hand}".rstrip() +
+                            f" Official page: {card.source}. Place the file in {place} and repeat, or unpack it "
+                            f"into {folder}.")
     _ask(card, folder, choices[0], yes)
 
     def make(temporary: Path) -> None:
