@@ -14,7 +14,7 @@ import os
 import pickle
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,8 @@ def network(name: str, weights: str | Path = "random") -> nn.Module:
 
     Args:
         name: a timm model name.
-        weights: as in `backbones.pyramid`, or a file: of `save_expert`, of MoCo, or of the authors of Re-IQA.
+        weights: as in `backbones.pyramid`, or a file: of `save_expert`, of `pretrain`, of MoCo,
+            or of the authors of Re-IQA.
 
     Returns:
         Module in eval mode: (B, 3, H, W) -> (B, D).
@@ -100,8 +101,9 @@ def _read(path: str | Path) -> dict:
 def _tensors(path: str | Path) -> dict[str, Tensor]:
     """The backbone's tensors of a checkpoint, by their names in the backbone."""
     raw = _read(path)
-    raw = raw.get("state_dict") or raw.get("model") or raw  # MoCo; PyContrast, Re-IQA and this kit; plain
-    return {re.sub(r"^(module\.)?(encoder_q\.|encoder\.)?", "", key): value for key, value in raw.items()}
+    raw = raw.get("state_dict") or raw.get("model") or raw  # MoCo; PyContrast, Re-IQA and `pretrain`; plain
+    prefix = re.compile(r"^(module\.)?(encoder_q\.|encoder\.|query\.backbone\.)?")
+    return {prefix.sub("", key): value for key, value in raw.items()}
 
 
 def expert(path: str | Path) -> nn.Module:
@@ -136,7 +138,8 @@ class MoCo(nn.Module):
         super().__init__()
         self.query = Encoder(config).to(memory_format=torch.channels_last)  # faster on a CPU
         self.key = copy.deepcopy(self.query).requires_grad_(False)
-        self.register_buffer("queue", F.normalize(torch.randn(config.queue, config.dim), dim=1))
+        length = config.queue if config.negatives == "queue" else 0
+        self.register_buffer("queue", F.normalize(torch.randn(length, config.dim), dim=1))
         self.register_buffer("position", torch.zeros((), dtype=torch.long))
 
     def forward(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,8 +211,6 @@ class Pictures:
         return len(self.dataset)
 
     def __getitem__(self, i: int) -> Tensor:
-        if not 0 <= i < len(self):
-            raise IndexError(i)
         return images.to_uint8(self.dataset.image(i))
 
 
@@ -246,7 +247,7 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
     history = _resume(checkpoint, config, model, learner)
     per_epoch = len(pictures) // config.batch
     steps = range(len(history), round(config.epochs * per_epoch))
-    loader = DataLoader(pictures, batch_sampler=[_rows(step, len(pictures), config) for step in steps],
+    loader = DataLoader(pictures, batch_sampler=(_rows(step, len(pictures), config) for step in steps),
                         collate_fn=list, num_workers=workers)
     model.train()
     queue = model.queue if config.negatives == "queue" else None
@@ -259,16 +260,17 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
         for group in learner.param_groups:
             group["lr"] = learning_rate(step / per_epoch, config)
         pairs = make_pairs(batch, config, _generator(config.seed, 1, step), device)
-        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
             q, k = (codes.float() for codes in model(pairs.queries, pairs.keys))
         loss = info_nce(q, k, queue, config.temperature)
         if not loss.isfinite():
-            raise RuntimeError(f"The loss of step {step} is {loss.item()}; start again with a smaller lr than {config.lr}.")
+            raise RuntimeError(f"The loss of step {step} is {loss.item()}; start again with lr below {config.lr}.")
         learner.zero_grad()
         loss.backward()
         learner.step()
         with torch.no_grad():
-            history.append({"step": step, "loss": loss.item(), "lr": group["lr"], "positive": (q * k).sum(1).mean().item(),
+            history.append({"step": step, "loss": loss.item(), "lr": group["lr"],
+                            "positive": (q * k).sum(1).mean().item(),
                             "negative": (q.mean(0) @ (k if queue is None else queue).mean(0)).item(),
                             "spread": q.std(0).mean().item() * config.dim**0.5})
         model.follow(config.momentum)
@@ -289,8 +291,12 @@ def _generator(*numbers: int) -> Generator:
 def _rows(step: int, count: int, config: PretrainConfig) -> list[int]:
     """The pictures of a step: every epoch takes each picture once, in an order of its own."""
     epoch, place = divmod(step, count // config.batch)
-    order = torch.randperm(count, generator=_generator(config.seed, 0, epoch))
-    return order[place * config.batch:(place + 1) * config.batch].tolist()
+    return _order(count, config.seed, epoch)[place * config.batch:(place + 1) * config.batch].tolist()
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=_generator(seed, 0, epoch))
 
 
 def _resume(path: str | Path | None, config: PretrainConfig, model: MoCo, learner) -> list[dict]:

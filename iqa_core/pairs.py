@@ -73,7 +73,7 @@ class PretrainConfig:
 # For a CPU: an ImageNet network goes on learning at small crops. Few pictures a step make the other versions of
 # the same picture the main negatives (QUICK); a queue needs more pictures a step, or codes betray their batch.
 SMOKE = PretrainConfig("tf_efficientnet_lite0", "auto", crop=48, types_per_picture=5, queue=288, momentum=0.99, dim=32,
-                       batch=6, epochs=16, warmup=1, optimiser="sgd", lr=0.02)
+                       batch=6, epochs=10, warmup=1, optimiser="sgd", lr=0.02)
 QUICK = PretrainConfig("tf_efficientnet_lite0", "auto", crop=64, negatives="batch", momentum=0.9, batch=2, epochs=100,
                        warmup=1, optimiser="sgd", lr=0.01)
 
@@ -134,8 +134,9 @@ def make_pairs(pictures: Sequence[Tensor], config: PretrainConfig, generator: Ge
 
     A region that holds a pair at half scale is cut at random from every picture, and distorted by 11 different
     types at random levels; the pristine one stays beside them. From these 12 versions come the pairs at full
-    scale, and from the versions reduced by two the pairs at half scale, all at one place. At full scale the first
-    six versions swap their crops, at half scale the other six.
+    scale, and from the same versions reduced by two the pairs at half scale (so a noise or blur is seen at half
+    its width), each at one random place. At full scale the first six versions swap their crops, at half scale
+    the other six.
 
     Args:
         pictures: uint8 tensors (3, H, W) of any sizes, sides of at least 32 px.

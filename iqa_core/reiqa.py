@@ -54,7 +54,7 @@ class ReIQA(FeatureMethod):
     """
 
     name = "re-iqa"
-    default = 1.0
+    grid, default = list(ALPHAS), 1.0
     _candidates = staticmethod(partial(ridges, standardise=False))
     _regress = staticmethod(ridge_score)
 
@@ -64,13 +64,14 @@ class ReIQA(FeatureMethod):
             raise ValueError(f"experts={config.experts!r} is unknown; choose 'both', 'content' or 'quality'.")
         self.settings = {"config": dataclasses.asdict(config)}
         self.variant = config.experts + (", full reference" if config.full_reference else "")
-        self.grid = ALPHAS if config.alpha is None else [config.alpha]
-        self.default = self.default if config.alpha is None else config.alpha
+        if config.alpha is not None:
+            self.grid, self.default = [config.alpha], config.alpha
         nets = []
         if config.experts != "content":
             nets.append(_quality_expert(config.quality))
         if config.experts != "quality":
-            nets.append(nn.Sequential(backbones.Normalise(config.content), network(config.content, config.content_weights)))
+            net = network(config.content, config.content_weights)
+            nets.append(nn.Sequential(backbones.Normalise(config.content), net))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.nets = nn.ModuleList(nets).eval().requires_grad_(False)
         self.key = f"re-iqa {config.experts} {fingerprint(self.nets)} {1 + config.half_scale} scales 1"
@@ -124,8 +125,8 @@ class ReIQA(FeatureMethod):
         found = features(dataset, self.extract, self.key)
         if not self.config.full_reference:
             return found
-        if (dataset.table["reference"] == "").any():
-            dataset.reference(int(np.flatnonzero(dataset.table["reference"] == "")[0]))  # raises, naming the picture
+        for i in np.flatnonzero(dataset.table["reference"] == ""):
+            dataset.reference(i)  # raises, naming the picture
         once = dataset.table.drop_duplicates("reference")
         references = dataclasses.replace(dataset, table=once.assign(image=once["reference"]))
         row = dict(zip(once["reference"], features(references, self.extract, self.key)))

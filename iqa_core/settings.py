@@ -22,5 +22,6 @@ def table(config) -> pd.DataFrame:
     rows = {}
     for field in dataclasses.fields(config):
         value, source = getattr(config, field.name), field.metadata["source"]
-        rows[field.name] = value, source if value == field.default else f"ours ({source.split(',')[0]}: {field.default})"
+        rows[field.name] = value, source if value == field.default or source.startswith("ours") else (
+            f"ours ({source.split(',')[0]}: {field.default})")
     return pd.DataFrame.from_dict(rows, "index", dtype=object, columns=["value", "source"])

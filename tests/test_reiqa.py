@@ -12,7 +12,8 @@ from sklearn.linear_model import Ridge
 
 from data_download import offline
 from iqa_core import backbones, contrast, data, images, metrics, protocol, reiqa, settings
-from iqa_core.contrast import LARS, MoCo, info_nce, knn_accuracy, network, pretrain, save_expert
+from iqa_core.contrast import LARS, MoCo, Pictures, info_nce, knn_accuracy, network, pretrain, probe, save_expert
+from iqa_core.distortions import TYPES
 from iqa_core.pairs import QUICK, SMOKE, PretrainConfig, make_pairs, pair_offsets, swap
 from iqa_core.reiqa import ReIQA, ReIQAConfig
 
@@ -93,8 +94,8 @@ def test_a_clean_swap_exchanges_whole_crops_and_nothing_else():
     once = swap(a, b)
     assert torch.equal(once[0], b) and torch.equal(once[1], a)
     assert all(map(torch.equal, swap(*once), (a, b))) and all(map(torch.equal, swap(a, b, "off"), (a, b)))
-    config = dataclasses.replace(QUICK, crop=48)
-    clean, off = (make_pairs(photos(1), dataclasses.replace(config, swap=how), generator(5)) for how in ("clean", "off"))
+    configs = [dataclasses.replace(QUICK, crop=48, swap=how) for how in ("clean", "off")]
+    clean, off = (make_pairs(photos(1), config, generator(5)) for config in configs)
     for i in range(24):
         exchanged = i < 6 or i >= 18  # the first half at full scale, the other half at half scale
         first, second = (off.keys, off.queries) if exchanged else (off.queries, off.keys)
@@ -217,7 +218,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(table, again)
     assert all(map(torch.equal, whole.state_dict().values(), resumed.state_dict().values()))
     pretrain(photos(), TINY, tmp_path / "killed.pt")
-    assert len(calls) == 8  # a finished run is only read
+    assert len(calls) == 10  # a finished run is only read
     with pytest.raises(ValueError, match="killed.pt: was made with other settings"):
         pretrain(photos(), dataclasses.replace(TINY, lr=0.01), tmp_path / "killed.pt")
     (tmp_path / "killed.pt").write_bytes(b"no file of tensors")
@@ -269,7 +270,8 @@ def weights(tmp_path, monkeypatch):
     for seed, name in enumerate(("quality", "content")):
         torch.manual_seed(seed)
         save_expert(tmp_path / f"{name}.pt", network(TINY.backbone), TINY)
-    return {"content": TINY.backbone, "content_weights": str(tmp_path / "content.pt"), "quality": str(tmp_path / "quality.pt")}
+    return {"content": TINY.backbone, "content_weights": str(tmp_path / "content.pt"),
+            "quality": str(tmp_path / "quality.pt")}
 
 
 @pytest.fixture
@@ -284,6 +286,25 @@ def dataset(tmp_path):
             rows.append((f"{i}-{level}.png", f"{i}.png", 1 - 0.3 * level))
     pd.DataFrame(rows, columns=["image", "reference", "score"]).to_csv(tmp_path / "mine.csv", index=False)
     return data.from_csv(tmp_path / "mine.csv", low=0, high=1)
+
+
+def test_pictures_are_read_when_needed_or_kept(dataset):
+    lazy = Pictures(dataset)
+    kept = [*lazy]
+    assert len(kept) == len(lazy) == 36 and torch.equal(kept[3], images.to_uint8(dataset.image(3)))
+    config = dataclasses.replace(TINY, crop=16, batch=18, queue=216, epochs=1)
+    tables = [pretrain(pictures, config, workers=workers)[1] for pictures, workers in ((kept, 0), (lazy, 0), (lazy, 1))]
+    assert tables[0].equals(tables[1]) and tables[0].equals(tables[2]) and len(tables[0]) == 2
+
+
+def test_the_probe_shows_every_cell_once():
+    pictures = [photo[:, :40, :40] for photo in photos(2)]
+    found, labels, contents = probe(pictures, lambda x: x.mean((2, 3)))
+    assert found.shape == (250, 3) and labels.tolist() == [*range(125)] * 2 and contents.sum() == 125
+    darker = found[:125][[5 * TYPES.index("darken") + level for level in range(5)]].mean(1)
+    assert (np.diff(darker) < 0).all()  # label = type, then level
+    same = images.from_uint8(pictures[0]).mean((1, 2)).numpy()
+    assert np.allclose(found[5 * TYPES.index("mean_shift") + 2], same, atol=1e-6)
 
 
 @pytest.mark.parametrize("full_reference", [False, True])
@@ -372,7 +393,9 @@ def test_checkpoints_of_others_are_read(tmp_path):
     extra = {"module.queue": torch.rand(3), "module.head.0.weight": torch.rand(2, 2)}
     files = {"moco": {"state_dict": {f"module.encoder_q.{k}": v for k, v in state.items()} | extra
                       | {f"module.encoder_k.{k}": v + 1 for k, v in state.items()}, "epoch": 200},
-             "official": {"model": {f"module.encoder.{k}": v for k, v in state.items()} | extra}, "plain": dict(state)}
+             "official": {"model": {f"module.encoder.{k}": v for k, v in state.items()} | extra},
+             "ours": {"model": {f"query.backbone.{k}": v for k, v in state.items()}, "history": []},
+             "plain": dict(state)}
     for name, content in files.items():
         torch.save(content, tmp_path / name)
         assert torch.equal(network("resnet18", tmp_path / name)(x), net(x)), name
