@@ -66,25 +66,29 @@ class ReIQA(FeatureMethod):
         self.variant = config.experts + (", full reference" if config.full_reference else "")
         if config.alpha is not None:
             self.grid, self.default = [config.alpha], config.alpha
-        nets = []
+        self.nets = nn.ModuleDict()
         if config.experts != "content":
-            nets.append(_quality_expert(config.quality))
+            self.nets["quality"] = _quality_expert(config.quality)
         if config.experts != "quality":
             net = network(config.content, config.content_weights)
-            nets.append(nn.Sequential(backbones.Normalise(config.content), net))
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.nets = nn.ModuleList(nets).eval().requires_grad_(False)
-        self.key = f"re-iqa {config.experts} {fingerprint(self.nets)} {1 + config.half_scale} scales 1"
-        self.nets.to(device, memory_format=torch.channels_last)
-        self.device = device
+            self.nets["content"] = nn.Sequential(backbones.Normalise(config.content), net)
+        # each expert has a cache of its own, so that `both` costs nothing where each was tried alone
+        self.keys = {name: f"re-iqa {name} {fingerprint(net)} {1 + config.half_scale} scales 1"
+                     for name, net in self.nets.items()}
+        self.key = ", ".join(self.keys.values())
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.nets.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
 
-    @torch.inference_mode()
     def extract(self, x: torch.Tensor) -> torch.Tensor:
         """Features (B, D) of pictures (B, 3, H, W) in [0, 1]; D = experts x scales x width."""
+        return torch.cat([self._look(name, x) for name in self.nets], 1)
+
+    @torch.inference_mode()
+    def _look(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """What one expert sees: (B, scales x width)."""
         x = x.to(self.device)
         scales = [x, halve(x).clamp(0, 1)] if self.config.half_scale else [x]
-        scales = [scale.contiguous(memory_format=torch.channels_last) for scale in scales]
-        return torch.cat([net(scale) for net in self.nets for scale in scales], 1)
+        return torch.cat([self.nets[name](s.contiguous(memory_format=torch.channels_last)) for s in scales], 1)
 
     def score(self, x: torch.Tensor, x_ref: torch.Tensor | None = None) -> torch.Tensor:
         """Pictures, and references in the full-reference form, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER."""
@@ -121,15 +125,18 @@ class ReIQA(FeatureMethod):
                 rows.append((str(path), float("nan"), str(error)))
         return pd.DataFrame(rows, columns=["image", "score", "error"])
 
+    def _cached(self, dataset: Dataset) -> np.ndarray:
+        return np.hstack([features(dataset, partial(self._look, name), key) for name, key in self.keys.items()])
+
     def _features(self, dataset: Dataset) -> np.ndarray:
-        found = features(dataset, self.extract, self.key)
+        found = self._cached(dataset)
         if not self.config.full_reference:
             return found
         for i in np.flatnonzero(dataset.table["reference"] == ""):
             dataset.reference(i)  # raises, naming the picture
         once = dataset.table.drop_duplicates("reference")
         references = dataclasses.replace(dataset, table=once.assign(image=once["reference"]))
-        row = dict(zip(once["reference"], features(references, self.extract, self.key)))
+        row = dict(zip(once["reference"], self._cached(references)))
         return np.abs(np.stack([row[name] for name in dataset.table["reference"]]) - found)
 
 
