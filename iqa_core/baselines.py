@@ -12,7 +12,7 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -115,8 +115,8 @@ def _read_cache(path: Path) -> dict[str, tuple[str, np.ndarray]]:
         return {}
 
 
-class _FeatureMethod:
-    """What BRISQUE and the frozen backbone share: features from the cache, a regression, and one small file.
+class FeatureMethod:
+    """What BRISQUE, the frozen backbone and Re-IQA share: features from the cache, a regression, and one small file.
 
     A child brings `extract` (pictures to features), the `key` of its cache, its `settings` (arguments of its
     constructor), `grid` and `default` for the constants of its regression, `_candidates` and `_regress`.
@@ -260,7 +260,7 @@ def brisque_features(x: torch.Tensor) -> torch.Tensor:
     return torch.cat(found, 1)
 
 
-class Brisque(_FeatureMethod):
+class Brisque(FeatureMethod):
     """BRISQUE trained here: 36 features, scaled to [-1, 1] on the training part, and support vectors.
 
         score(f) = b + sum_i a_i exp(-gamma |z(f) - z_i|^2)
@@ -295,7 +295,44 @@ class Brisque(_FeatureMethod):
         return np.exp(-state["gamma"] * cdist(z, state["z"], "sqeuclidean")) @ state["a"] + state["b"]
 
 
-class FrozenRidge(_FeatureMethod):
+def fingerprint(net: torch.nn.Module) -> str:
+    """A network's weights in 12 letters. They name its cache: two networks must never share features."""
+    tensors = b"".join(t.cpu().numpy().tobytes() for t in net.state_dict().values())
+    return hashlib.sha256(tensors).hexdigest()[:12]
+
+
+def ridges(found: np.ndarray, scores: np.ndarray, alphas: Sequence[float], standardise: bool = True) -> Iterator[dict]:
+    """One ridge regression an alpha: w = argmin |y - Z w|^2 + alpha |w|^2, Z the centred or standardised features.
+
+    Args:
+        found, scores: features (N, D) and scores (N,) of the training part.
+        alphas: strengths of the penalty.
+
+    Yields:
+        For each alpha what `ridge_score` needs.
+
+    >>> state = next(ridges(np.arange(4.0)[:, None], np.arange(4.0), [1e-9]))
+    >>> ridge_score(np.array([[10.0]]), state).round(6)
+    array([10.])
+    """
+    found = found.astype(np.float64)
+    mean, std = found.mean(0), np.maximum(found.std(0), 1e-6) if standardise else np.ones(found.shape[1])
+    z, y = (found - mean) / std, scores - scores.mean()
+    # w = (Z'Z + alpha)^-1 Z'y = Z'(ZZ' + alpha)^-1 y: the smaller product, decomposed once for all alphas
+    wide = z.shape[1] > z.shape[0]
+    values, vectors = np.linalg.eigh(z @ z.T if wide else z.T @ z)
+    right = vectors.T @ (y if wide else z.T @ y)
+    for alpha in alphas:
+        w = vectors @ (right / (values + alpha))
+        yield {"mean": mean, "std": std, "alpha": alpha, "w": z.T @ w if wide else w, "b": scores.mean()}
+
+
+def ridge_score(found: np.ndarray, state: dict) -> np.ndarray:
+    """Predictions (N,) of a fitted ridge for features (N, D)."""
+    return (found - state["mean"]) / state["std"] @ state["w"] + state["b"]
+
+
+class FrozenRidge(FeatureMethod):
     """A frozen ImageNet backbone under a ridge regression: what features are worth that never saw a score.
 
         phi(x) = mean and standard deviation over positions of every map of the pyramid, at full and half size
@@ -316,9 +353,7 @@ class FrozenRidge(_FeatureMethod):
         self.variant = pyramid_name
         self.settings = {"pyramid_name": pyramid_name, "weights": str(weights)}
         self.pyramid = backbones.pyramid(pyramid_name, weights).requires_grad_(False)
-        tensors = b"".join(t.numpy().tobytes() for t in self.pyramid.state_dict().values())
-        # the weights themselves name the cache: two networks of one name must never share features
-        self.key = f"{pyramid_name} {hashlib.sha256(tensors).hexdigest()[:12]} mean std 2 scales 1"
+        self.key = f"{pyramid_name} {fingerprint(self.pyramid)} mean std 2 scales 1"
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.pyramid.to(device, memory_format=torch.channels_last)  # a quarter faster on a CPU
 
@@ -333,18 +368,5 @@ class FrozenRidge(_FeatureMethod):
                 found += [mean.flatten(1), (m - mean).square().mean((2, 3)).sqrt()]
         return torch.cat(found, 1)
 
-    def _candidates(self, found: np.ndarray, scores: np.ndarray, grid: list) -> Iterator[dict]:
-        found = found.astype(np.float64)
-        mean, std = found.mean(0), np.maximum(found.std(0), 1e-6)
-        z, y = (found - mean) / std, scores - scores.mean()
-        # w = (Z'Z + alpha)^-1 Z'y = Z'(ZZ' + alpha)^-1 y: the smaller product, decomposed once for all alphas
-        wide = z.shape[1] > z.shape[0]
-        values, vectors = np.linalg.eigh(z @ z.T if wide else z.T @ z)
-        right = vectors.T @ (y if wide else z.T @ y)
-        for alpha in grid:
-            w = vectors @ (right / (values + alpha))
-            yield {"mean": mean, "std": std, "alpha": alpha, "w": z.T @ w if wide else w, "b": scores.mean()}
-
-    @staticmethod
-    def _regress(found: np.ndarray, state: dict) -> np.ndarray:
-        return (found - state["mean"]) / state["std"] @ state["w"] + state["b"]
+    _candidates = staticmethod(ridges)
+    _regress = staticmethod(ridge_score)

@@ -1,0 +1,363 @@
+"""MoCo-v2 for Re-IQA's quality expert: InfoNCE, queue, momentum encoder, pretraining without any score.
+
+He et al., Momentum contrast (CVPR 2020); Chen et al., MoCo-v2 (2020); the constants are those of Re-IQA's
+official code, github.com/avinabsaha/ReIQA. On one GPU its shuffling of the batch norm has no counterpart, and
+the learning rate follows the schedule step by step, not epoch by epoch.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import os
+import pickle
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from iqa_core import backbones, images
+from iqa_core.data import Dataset
+from iqa_core.distortions import TYPES, distort
+from iqa_core.files import atomic
+from iqa_core.pairs import PretrainConfig, make_pairs
+
+
+def info_nce(q: Tensor, k: Tensor, negatives: Tensor | None, temperature: float = 0.2) -> Tensor:
+    """How hard it is to tell the own key from all others, in nats.
+
+        L = -mean_i log( exp(q_i.k_i / T) / (exp(q_i.k_i / T) + sum_j exp(q_i.n_j / T)) )
+
+    Args:
+        q, k: codes (N, D) of length 1; k_i is the positive of q_i.
+        negatives: (K, D) of length 1, the queue; None takes the other keys k_j, j != i, of the batch.
+        temperature: T. A small one looks at the nearest negatives only.
+
+    Returns:
+        The mean, a scalar: 0 is perfect, log(K + 1) is guessing.
+
+    >>> q = torch.tensor([[1.0, 0.0]])
+    >>> info_nce(q, q, torch.tensor([[1.0, 0.0]])), math.log(2)  # the negative equals the positive: a guess
+    (tensor(0.6931), 0.6931471805599453)
+    """
+    if negatives is None:
+        return F.cross_entropy(q @ k.T / temperature, torch.arange(len(q), device=q.device))
+    logits = torch.cat([(q * k).sum(1, keepdim=True), q @ negatives.T], 1) / temperature
+    return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
+
+
+def network(name: str, weights: str | Path = "random") -> nn.Module:
+    """A timm network that ends in its pooled features, without any normalisation of its input.
+
+    Args:
+        name: a timm model name.
+        weights: as in `backbones.pyramid`, or a file: of `save_expert`, of `pretrain`, of MoCo,
+            or of the authors of Re-IQA.
+
+    Returns:
+        Module in eval mode: (B, 3, H, W) -> (B, D).
+
+    Raises:
+        ValueError: a file that cannot be read or does not fit.
+
+    >>> network("resnet18")(torch.rand(1, 3, 32, 32)).shape
+    torch.Size([1, 512])
+    """
+    if weights != "random" and not Path(weights).is_file():
+        net = backbones.classifier(name, weights)[1]
+        net.reset_classifier(0)
+        return net
+    # timm starts the last batch norm of a residual block at 0, torchvision and the official code at 1
+    net = timm.create_model(name, num_classes=0, **({"zero_init_last": False} if name.startswith("resnet") else {}))
+    if weights != "random":
+        own, found = net.state_dict(), _tensors(weights)
+        lost = [key for key in own if key not in found or found[key].shape != own[key].shape]
+        if lost:
+            raise ValueError(f"{weights}: does not fit {name}; {len(lost)} tensors are missing or of another "
+                             f"shape, first {lost[0]!r}. Give the network that it was made with.")
+        net.load_state_dict({key: found[key].to(own[key].dtype) for key in own})
+    return net.eval()
+
+
+def _read(path: str | Path) -> dict:
+    """A file of tensors. ValueError: it is damaged, or holds anything else."""
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as weights ({error}). Give a file that holds tensors only; copy "
+                         "or make it again.") from error
+
+
+def _tensors(path: str | Path) -> dict[str, Tensor]:
+    """The backbone's tensors of a checkpoint, by their names in the backbone."""
+    raw = _read(path)
+    raw = raw.get("state_dict") or raw.get("model") or raw  # MoCo; PyContrast, Re-IQA and `pretrain`; plain
+    prefix = re.compile(r"^(module\.)?(encoder_q\.|encoder\.|query\.backbone\.)?")
+    return {prefix.sub("", key): value for key, value in raw.items()}
+
+
+def expert(path: str | Path) -> nn.Module:
+    """The quality expert in a file of `save_expert`, or in the authors' checkpoint (a ResNet-50)."""
+    return network(_read(path).get("config", {"backbone": "resnet50"})["backbone"], path)
+
+
+class Encoder(nn.Module):
+    """Backbone and head: pictures (B, 3, P, P) in [0, 1] -> codes (B, dim) of length 1."""
+
+    def __init__(self, config: PretrainConfig):
+        super().__init__()
+        self.backbone = network(config.backbone, config.weights)
+        width = self.backbone.num_features
+        self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(self.head(self.backbone(x)), dim=1)
+
+
+class MoCo(nn.Module):
+    """A query encoder that learns, a key encoder that follows it slowly, and a queue of the last K keys.
+
+    >>> from iqa_core.pairs import SMOKE
+    >>> moco = MoCo(SMOKE)
+    >>> q, k = moco(torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32))
+    >>> q.requires_grad, k.requires_grad
+    (True, False)
+    """
+
+    def __init__(self, config: PretrainConfig):
+        super().__init__()
+        self.query = Encoder(config).to(memory_format=torch.channels_last)  # faster on a CPU
+        self.key = copy.deepcopy(self.query).requires_grad_(False)
+        length = config.queue if config.negatives == "queue" else 0
+        self.register_buffer("queue", F.normalize(torch.randn(length, config.dim), dim=1))
+        self.register_buffer("position", torch.zeros((), dtype=torch.long))
+
+    def forward(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes of both crops, (N, dim) each. In training both encoders use the batch norm of their own batch."""
+        return self.query(queries.contiguous(memory_format=torch.channels_last)), self.code(keys)
+
+    @torch.no_grad()
+    def code(self, keys: Tensor) -> Tensor:
+        """The key encoder's codes (N, dim), without a gradient."""
+        return self.key(keys.contiguous(memory_format=torch.channels_last))
+
+    @torch.no_grad()
+    def follow(self, momentum: float) -> None:
+        """key <- m key + (1 - m) query, for the parameters. The batch norm's running statistics stay its own."""
+        for slow, fast in zip(self.key.parameters(), self.query.parameters()):
+            slow.lerp_(fast, 1 - momentum)
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """New keys take the place of the oldest."""
+        places = (self.position + torch.arange(len(keys), device=keys.device)) % len(self.queue)
+        self.queue[places] = keys
+        self.position.copy_((self.position + len(keys)) % len(self.queue))
+
+
+class LARS(torch.optim.Optimizer):
+    """SGD with a learning rate for each layer: step = lr m,  m = 0.9 m + 0.001 |w| / |g| g,  g = grad + decay w.
+
+    Biases and the scales of norms (one-dimensional) get plain SGD without decay. It lets large batches take large
+    steps. Source: You, Gitman, Ginsburg (2017); constants as in MoCo-v3 and the official code.
+    """
+
+    def __init__(self, parameters, lr: float, weight_decay: float):
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for w in (w for w in group["params"] if w.grad is not None):
+                g = w.grad
+                if w.ndim > 1:
+                    g = g + group["weight_decay"] * w
+                    lengths = w.norm(), g.norm()
+                    g = g * torch.where(min(lengths) > 0, 0.001 * lengths[0] / lengths[1], 1.0)
+                m = self.state[w].setdefault("m", torch.zeros_like(w))
+                w.sub_(m.mul_(0.9).add_(g), alpha=group["lr"])
+
+
+def learning_rate(epoch: float, config: PretrainConfig) -> float:
+    """Linear warm-up from lr / 1000, then half a cosine down to lr / 1000.
+
+    >>> [round(learning_rate(epoch, PretrainConfig()), 2) for epoch in (0, 5, 20, 40)]
+    [0.01, 11.54, 6.01, 0.01]
+    """
+    def cosine(e: float) -> float:
+        return config.lr * (0.001 + 0.999 * (1 + math.cos(math.pi * e / config.epochs)) / 2)
+    if epoch >= config.warmup:
+        return cosine(epoch)
+    return config.lr / 1000 + (cosine(config.warmup) - config.lr / 1000) * epoch / config.warmup
+
+
+class Pictures:
+    """The pictures of a dataset as uint8 tensors, read when asked for; `[*Pictures(dataset)]` keeps them in memory."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return images.to_uint8(self.dataset.image(i))
+
+
+def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str | Path | None = None,
+             device: str | None = None, workers: int = 0, every: int = 100) -> tuple[MoCo, pd.DataFrame]:
+    """Train the quality expert on pictures without scores.
+
+    Everything random follows from the seed and the number of the step. So a run that was killed goes on from its
+    checkpoint as if nothing had happened, and a finished one is only read again.
+
+    Args:
+        pictures: uint8 tensors (3, H, W) in a list, or `Pictures`.
+        config: see `settings.table(config)`.
+        checkpoint: file to go on from, and to write every `every` steps; None keeps nothing.
+        device: default: the GPU if there is one (then in bfloat16), else the CPU.
+        workers: processes that read `Pictures` ahead.
+
+    Returns:
+        The model in eval mode; `model.query.backbone` is the expert. And a row a step: `loss`, `lr`, the mean
+        similarity of `positive` pairs and of `negative` ones, and the `spread` of the queries' codes (1 = in all
+        directions, 0 = collapsed to one point).
+
+    Raises:
+        ValueError: fewer pictures than a step takes, or a checkpoint of other settings.
+        RuntimeError: the loss is not finite.
+    """
+    if len(pictures) < config.batch:
+        raise ValueError(f"{len(pictures)} pictures are fewer than one step takes; set batch={len(pictures)} or less.")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(config.seed)
+    model = MoCo(config).to(device)
+    learner = {"lars": LARS, "sgd": partial(torch.optim.SGD, momentum=0.9)}[config.optimiser](
+        model.query.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    history = _resume(checkpoint, config, model, learner)
+    per_epoch = len(pictures) // config.batch
+    steps = range(len(history), round(config.epochs * per_epoch))
+    loader = DataLoader(pictures, batch_sampler=(_rows(step, len(pictures), config) for step in steps),
+                        collate_fn=list, num_workers=workers)
+    model.train()
+    queue = model.queue if config.negatives == "queue" else None
+    if queue is not None and not history:
+        # Random codes are easy to avoid, and would teach a short run to collapse: so it starts with real keys.
+        for step in range(math.ceil(config.queue / (config.batch * config.pairs))):
+            batch = [pictures[i] for i in _rows(step, len(pictures), config)]
+            model.enqueue(model.code(make_pairs(batch, config, _generator(config.seed, 2, step), device).keys))
+    for step, batch in zip(tqdm(steps, "pretraining", delay=2, disable="CI" in os.environ), loader):
+        for group in learner.param_groups:
+            group["lr"] = learning_rate(step / per_epoch, config)
+        pairs = make_pairs(batch, config, _generator(config.seed, 1, step), device)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
+            q, k = (codes.float() for codes in model(pairs.queries, pairs.keys))
+        loss = info_nce(q, k, queue, config.temperature)
+        if not loss.isfinite():
+            raise RuntimeError(f"The loss of step {step} is {loss.item()}; start again with lr below {config.lr}.")
+        learner.zero_grad()
+        loss.backward()
+        learner.step()
+        with torch.no_grad():
+            history.append({"step": step, "loss": loss.item(), "lr": group["lr"],
+                            "positive": (q * k).sum(1).mean().item(),
+                            "negative": (q.mean(0) @ (k if queue is None else queue).mean(0)).item(),
+                            "spread": q.std(0).mean().item() * config.dim**0.5})
+        model.follow(config.momentum)
+        if queue is not None:
+            model.enqueue(k)  # after the loss: a key is never the negative of its own query
+        if checkpoint and (len(history) % every == 0 or step == steps[-1]):
+            with atomic(checkpoint) as temporary:
+                torch.save({"config": dataclasses.asdict(config), "model": model.state_dict(),
+                            "learner": learner.state_dict(), "history": history}, temporary)
+    return model.eval(), pd.DataFrame(history)
+
+
+def _generator(*numbers: int) -> Generator:
+    """A generator for each (seed, purpose, number): well apart even where the numbers are small."""
+    return Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1))
+
+
+def _rows(step: int, count: int, config: PretrainConfig) -> list[int]:
+    """The pictures of a step: every epoch takes each picture once, in an order of its own."""
+    epoch, place = divmod(step, count // config.batch)
+    return _order(count, config.seed, epoch)[place * config.batch:(place + 1) * config.batch].tolist()
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=_generator(seed, 0, epoch))
+
+
+def _resume(path: str | Path | None, config: PretrainConfig, model: MoCo, learner) -> list[dict]:
+    """Load a checkpoint into model and optimiser, if there is one; returns its history."""
+    if path is None or not Path(path).is_file():
+        return []
+    saved = _read(path)
+    if saved.get("config") != dataclasses.asdict(config):
+        raise ValueError(f"{path}: was made with other settings. Remove it, or name another checkpoint.")
+    model.load_state_dict(saved["model"])
+    learner.load_state_dict(saved["learner"])
+    return saved["history"]
+
+
+def save_expert(path: str | Path, backbone: nn.Module, config: PretrainConfig) -> None:
+    """Write the expert as one small file: tensors at half precision, and how they were made."""
+    state = {key: value.half() if value.is_floating_point() else value for key, value in backbone.state_dict().items()}
+    with atomic(path) as temporary:
+        torch.save({"model": state, "config": dataclasses.asdict(config)}, temporary)
+
+
+# --- what an expert knows ---------------------------------------------------------------------------------------
+
+def probe(pictures: Sequence[Tensor], extract: Callable[[Tensor], Tensor], seed: int = 0
+          ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of held-out pictures in all 125 cells of the bank, to ask what they tell of type and level.
+
+    Args:
+        pictures: uint8 (3, H, W).
+        extract: (B, 3, H, W) in [0, 1] -> (B, D).
+
+    Returns:
+        Features (N, D), labels (N,) 0..124 by type, then level, and contents (N,); N = 125 a picture.
+    """
+    cells = [(kind, level) for kind in TYPES for level in range(1, 6)]
+    found = []
+    for i, picture in enumerate(tqdm(pictures, "probe", delay=2, disable="CI" in os.environ)):
+        x = images.from_uint8(picture).expand(125, -1, -1, -1)
+        worse = images.from_uint8(images.to_uint8(distort(x, *zip(*cells), _generator(seed, 3, i))))
+        found += [extract(one).float().cpu().numpy() for one in worse.split(1)]
+    return np.concatenate(found), np.tile(np.arange(125), len(pictures)), np.repeat(np.arange(len(pictures)), 125)
+
+
+def knn_accuracy(features: np.ndarray, labels: np.ndarray, contents: np.ndarray, k: int = 5) -> float:
+    """How often the k nearest pictures of OTHER contents tell the label, by a majority (nearer wins a tie).
+
+    Features are standardised and compared by their cosine. Chance is one over the number of labels.
+
+    Args:
+        features, labels, contents: (N, D), (N,) integers from 0, (N,).
+
+    Returns:
+        Share in [0, 1], HIGHER = BETTER.
+
+    >>> labels, contents = np.arange(12) % 2, np.arange(12) // 4
+    >>> knn_accuracy(np.eye(2)[labels], labels, contents, k=3)
+    1.0
+    """
+    z = F.normalize(torch.as_tensor((features - features.mean(0)) / np.maximum(features.std(0), 1e-6)).float(), dim=1)
+    labels, contents = torch.as_tensor(labels), torch.as_tensor(contents)
+    near = (z @ z.T).masked_fill(contents[:, None] == contents, -torch.inf).topk(k)
+    weights = 1 + 1e-3 * near.values
+    votes = torch.zeros(len(z), int(labels.max()) + 1).scatter_add_(1, labels[near.indices], weights)
+    return (votes.argmax(1) == labels).float().mean().item()

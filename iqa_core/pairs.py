@@ -1,0 +1,216 @@
+"""Re-IQA's positive pairs: two overlapping crops of one picture that carry the same distortion.
+
+Saha, Mishra, Bovik, Re-IQA: Unsupervised learning for image quality assessment in the wild (CVPR 2023). Facts
+marked `code` come from the official repository, github.com/avinabsaha/ReIQA. We differ knowingly:
+- the official code distorts whole pictures on the CPU, then crops. Here a region is cut, distorted with all
+  others of its size at once on the device, and the pairs are cut from it. So what depends on the whole
+  picture (the number of blocks or patches, a palette, Otsu's thresholds) sees the region instead;
+- the overlap is drawn once a step and scale, not once a picture: all regions then have one size;
+- a picture smaller than a pair is mirrored, where the official code pads with black;
+- the bank is KADID-10k's with 25 types, the official one has 26, and some of their parameters differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from iqa_core import images
+from iqa_core.distortions import TYPES, distort
+from iqa_core.settings import said
+
+NOTHING = TYPES.index("mean_shift") + 1, 3  # the cell of the bank that adds 0: the pristine version
+BORDER = 8  # px of a region that no full-scale crop uses: filters see real neighbours, not repeated edges
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How the quality expert is trained. The defaults are the authors'; `QUICK` and `SMOKE` fit a CPU."""
+
+    backbone: str = said("resnet50", "paper")
+    weights: str = said("random", "code")
+    crop: int = said(160, "paper")
+    types_per_picture: int = said(11, "code, and the pristine picture")
+    overlap: tuple[float, float] = said((0.1, 0.3), "paper")
+    half_scale: bool = said(True, "paper")
+    swap: str = said("clean", "ours, the official exchange spoils the overlap ('aliased'); or 'off'")
+    negatives: str = said("queue", "code, or 'batch': all other keys of the step, also of the same picture")
+    queue: int = said(65_536, "code")
+    momentum: float = said(0.999, "code")
+    temperature: float = said(0.2, "code")
+    dim: int = said(128, "code")
+    batch: int = said(630, "code, pictures a step; each gives 24 pairs")
+    epochs: float = said(40, "code, the paper has 25")
+    warmup: float = said(5, "code, epochs")
+    optimiser: str = said("lars", "code, or 'sgd'")
+    lr: float = said(12.0, "code, 0.6 for 64 pictures and scales, in proportion")
+    weight_decay: float = said(1e-4, "code")
+    seed: int = said(0, "ours")
+
+    def __post_init__(self):
+        for name, known in {"swap": ("clean", "off", "aliased"), "negatives": ("queue", "batch"),
+                            "optimiser": ("lars", "sgd")}.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(known)}.")
+        if not 0 <= self.overlap[0] < self.overlap[1] < 1:
+            raise ValueError(f"overlap={self.overlap}: give two shares of a crop, the smaller first, below 1.")
+        if self.negatives == "queue" and self.queue < self.batch * self.pairs:
+            raise ValueError(f"queue={self.queue} cannot hold the {self.batch} x {self.pairs} keys of one step; "
+                             "make it larger, or the batch smaller.")
+
+    @property
+    def pairs(self) -> int:
+        """Pairs that one picture gives: its versions at every scale."""
+        return (self.types_per_picture + 1) * (1 + self.half_scale)
+
+
+# For a CPU: an ImageNet network goes on learning at small crops. Few pictures a step make the other versions of
+# the same picture the main negatives (QUICK); a queue needs more pictures a step, or codes betray their batch.
+SMOKE = PretrainConfig("tf_efficientnet_lite0", "auto", crop=48, types_per_picture=5, queue=288, momentum=0.99, dim=32,
+                       batch=6, epochs=10, warmup=1, optimiser="sgd", lr=0.02)
+QUICK = PretrainConfig("tf_efficientnet_lite0", "auto", crop=64, negatives="batch", momentum=0.9, batch=2, epochs=40,
+                       warmup=1, optimiser="sgd", lr=0.01)
+
+
+class Pairs(NamedTuple):
+    """N positive pairs: `queries` and `keys` (N, 3, P, P) in [0, 1], and what they show, each (N,)."""
+
+    queries: Tensor
+    keys: Tensor
+    types: Tensor  # 1 to 25 in the order of distortions.TYPES, 0 = pristine
+    levels: Tensor  # 1 to 5, 0 = pristine
+    pictures: Tensor  # number of the picture in the batch
+
+
+def pair_offsets(n: int, size: int, overlap: tuple[float, float], generator: Generator) -> Tensor:
+    """By how much the second crop of a pair lies below and to the right of the first (the paper's OLA rule).
+
+        s_y ~ U{(1 - high) P, (1 - low) P - 1},   s_x ~ U{0, X - 1},   (P - s_y) (P - X) = low P^2
+
+    Args:
+        n: number of draws.
+        size: side P of the crops.
+        overlap: (low, high), shares of a crop that both have in common.
+
+    Returns:
+        (n, 2) integers. The second crop is always far lower, but hardly or far to the right: that is the rule.
+
+    >>> pair_offsets(3, 160, (0.1, 0.3), torch.Generator().manual_seed(0)).tolist()
+    [[124, 4], [127, 5], [133, 11]]
+    """
+    low, high = overlap
+    first, last = math.ceil(round((1 - high) * size, 6)), math.ceil(round((1 - low) * size, 6)) - 1
+    y = torch.randint(first, last + 1, (n,), generator=generator)
+    most = (size - low * size**2 / (size - y).double() + 1e-6).floor().clamp(min=1)
+    return torch.stack([y, (torch.rand(n, generator=generator, dtype=torch.float64) * most).long()], 1)
+
+
+def swap(a: Tensor, b: Tensor, how: str = "clean") -> tuple[Tensor, Tensor]:
+    """Exchange the crops of some pairs, so that a query is not always the upper crop.
+
+    "clean" exchanges, "off" does not. "aliased" is the official code's exchange in place, a += b, b = a - b,
+    a -= b. Where a and b are overlapping views of one tensor it spoils them: of an overlap o, the share 2o of a
+    and o of b is wrong, and so is what else uses that tensor.
+
+    >>> [x.item() for x in swap(torch.tensor(1.0), torch.tensor(2.0))]
+    [2.0, 1.0]
+    """
+    if how == "aliased":
+        a.copy_(a + b)
+        b.copy_(a - b)
+        a.copy_(a - b)
+    return (b, a) if how == "clean" else (a, b)
+
+
+def make_pairs(pictures: Sequence[Tensor], config: PretrainConfig, generator: Generator,
+               device: str | torch.device = "cpu") -> Pairs:
+    """All positive pairs of a batch of pictures: 12 versions of each, at full and half scale.
+
+    A region that holds a pair at half scale is cut at random from every picture, and distorted by 11 different
+    types at random levels; the pristine one stays beside them. From these 12 versions come the pairs at full
+    scale, and from the same versions reduced by two the pairs at half scale (so a noise or blur is seen at half
+    its width), each at one random place. At full scale the first six versions swap their crops, at half scale
+    the other six.
+
+    Args:
+        pictures: uint8 tensors (3, H, W) of any sizes, sides of at least 32 px.
+        config: crop, overlap, versions, scales and swap.
+        generator: on the CPU. It decides everything.
+        device: where to distort.
+
+    Returns:
+        Pairs on `device`, `config.pairs` for each picture.
+
+    >>> photo = torch.randint(256, (3, 100, 120), dtype=torch.uint8)
+    >>> pairs = make_pairs([photo], SMOKE, torch.Generator().manual_seed(0))
+    >>> pairs.queries.shape, pairs.types[:6].unique().numel()
+    (torch.Size([12, 3, 48, 48]), 6)
+    """
+    size, count = config.crop, config.types_per_picture
+    factors = (1, 2) if config.half_scale else (1,)
+    offsets = pair_offsets(len(factors), size, config.overlap, generator).tolist()
+    # Room for the larger pair, and 16 px more than borders need: so the blocks of JPEG, which start at the
+    # region's corner, fall anywhere in a crop, as they do in crops of whole pictures.
+    need = [max(f * (size + s[axis]) for f, s in zip(factors, offsets)) + 2 * BORDER + 16 for axis in (0, 1)]
+    regions = [_cut(picture, need, generator) for picture in pictures]
+    groups: dict = {}  # a GPU gets all regions of one size at once; on a CPU each picture alone stays in its cache
+    for i, region in enumerate(regions):
+        groups.setdefault(i if torch.device(device).type == "cpu" else region.shape, []).append(i)
+    parts = []
+    for rows in groups.values():
+        x = images.from_uint8(torch.stack([regions[i] for i in rows]).to(device))
+        types = torch.rand(len(x), len(TYPES), generator=generator).argsort(1)[:, :count] + 1
+        levels = torch.randint(1, 6, types.shape, generator=generator)
+        seed = int(torch.randint(2**62, (), generator=generator))
+        cells = F.pad(types, (1, 0), value=NOTHING[0]), F.pad(levels, (1, 0), value=NOTHING[1])
+        copies = x[:, None].expand(-1, count + 1, -1, -1, -1).flatten(0, 1)
+        versions = distort(copies, *(v.flatten() for v in cells), Generator(device).manual_seed(seed))
+        versions = versions.unflatten(0, (len(x), count + 1))
+        about = [F.pad(types, (1, 0)).flatten(), F.pad(levels, (1, 0)).flatten(),
+                 torch.tensor(rows).repeat_interleave(count + 1)]
+        for factor, offset in zip(factors, offsets):
+            a, b = _cut_pair(_reduce(versions) if factor == 2 else versions, size, offset, BORDER // factor, generator)
+            parts_a, parts_b = (list(crop.tensor_split([(count + 1) // 2], 1)) for crop in (a, b))
+            some = factor - 1  # the first half of the versions, at half scale the other half
+            parts_a[some], parts_b[some] = swap(parts_a[some], parts_b[some], config.swap)
+            crops = [torch.cat(crop, 1).flatten(0, 1) for crop in (parts_a, parts_b)]
+            parts.append([*crops, *(values.to(device) for values in about)])
+    queries, keys, *about = map(torch.cat, zip(*parts))
+    for crop in (queries, keys):
+        crop.mul_(255).round_().div_(255)  # distorted and reduced pictures have 8 bits when they come from files
+    return Pairs(queries, keys, *about)
+
+
+def _cut(picture: Tensor, size: Sequence[int], generator: Generator) -> Tensor:
+    """A piece of at most `size` at a random place."""
+    (h, w), (rows, columns) = picture.shape[-2:], size
+    top = int(torch.randint(max(h - rows, 0) + 1, (), generator=generator))
+    left = int(torch.randint(max(w - columns, 0) + 1, (), generator=generator))
+    return picture[..., top:top + rows, left:left + columns]
+
+
+def _reduce(versions: Tensor) -> Tensor:
+    """Half the size as in the official code: bicubic, corners aligned, no antialiasing. (B, V, 3, H, W)."""
+    half = [n // 2 for n in versions.shape[-2:]]
+    y = F.interpolate(versions.flatten(0, 1), half, mode="bicubic", align_corners=True).clamp(0, 1)
+    return y.unflatten(0, versions.shape[:2])
+
+
+def _cut_pair(y: Tensor, size: int, offset: Sequence[int], border: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Both crops at one random place of y, as views of it where it is large enough."""
+    if y.shape[-2] < size + offset[0] or y.shape[-1] < size + offset[1]:
+        y = images.fit(y, size + max(offset))
+    places = []
+    for dim, s in zip((-2, -1), offset):
+        room = y.shape[dim] - size - s
+        edge = min(border, room // 2)
+        places.append(edge + int(torch.randint(room - 2 * edge + 1, (), generator=generator)))
+    (top, left), (down, right) = places, offset
+    return (y[..., top:top + size, left:left + size],
+            y[..., top + down:top + down + size, left + right:left + right + size])

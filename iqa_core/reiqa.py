@@ -1,0 +1,173 @@
+"""Re-IQA: two frozen experts look at a picture at two scales, and one ridge regression turns that into a score.
+
+Saha, Mishra, Bovik, Re-IQA: Unsupervised learning for image quality assessment in the wild (CVPR 2023). The
+content expert knows what is in a picture, the quality expert (trained in `contrast`) how it is distorted. The
+search for alpha is ARNIQA's (github.com/miccunifi/ARNIQA), because Re-IQA's regression was not published.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from iqa_core import backbones, data, images, metrics
+from iqa_core.baselines import FeatureMethod, features, fingerprint, halve, ridge_score, ridges
+from iqa_core.contrast import expert, network
+from iqa_core.data import Dataset
+from iqa_core.settings import said
+
+ALPHAS = np.geomspace(1e-3, 1e3, 100)
+SHIPPED = Path(__file__).with_name("weights") / "reiqa_lite0.pt"
+
+
+@dataclass(frozen=True)
+class ReIQAConfig:
+    """Which experts look, at what, and how the regression is chosen."""
+
+    experts: str = said("both", "paper, or 'content' or 'quality' alone")
+    content: str = said("tf_efficientnet_lite0", "ours, the paper has a MoCo-v2 ResNet-50; this one's weights ship")
+    content_weights: str = said("auto", "ours, or the path of a checkpoint")
+    quality: str = said("", "ours, path of the quality expert; '' = the one that ships")
+    half_scale: bool = said(True, "paper")
+    full_reference: bool = said(False, "paper, True compares with the reference")
+    alpha: float | None = said(None, "ours, None = by SRCC on each validation part; `best_alpha` finds one for all")
+
+
+class ReIQA(FeatureMethod):
+    """Re-IQA as a method: phi = [f_q(x), f_q(x/2), f_c(x), f_c(x/2)],  score = w . phi + b.
+
+    f_q and f_c are the pooled features of the quality and the content expert for the whole picture at its own
+    size and at half of it; f_c normalises its input, f_q must not. With `full_reference` phi is
+    |phi(reference) - phi(picture)|. Only w and b are fitted: w = argmin |y - Phi w|^2 + alpha |w|^2.
+
+    >>> method = ReIQA(ReIQAConfig("content", content_weights="random"))
+    >>> method.extract(torch.rand(1, 3, 40, 48)).shape
+    torch.Size([1, 2560])
+    """
+
+    name = "re-iqa"
+    grid, default = list(ALPHAS), 1.0
+    _candidates = staticmethod(partial(ridges, standardise=False))
+    _regress = staticmethod(ridge_score)
+
+    def __init__(self, config: ReIQAConfig | dict = ReIQAConfig()):
+        self.config = config = ReIQAConfig(**config) if isinstance(config, dict) else config  # a file holds a dict
+        if config.experts not in ("both", "content", "quality"):
+            raise ValueError(f"experts={config.experts!r} is unknown; choose 'both', 'content' or 'quality'.")
+        self.settings = {"config": dataclasses.asdict(config)}
+        self.variant = config.experts + (", full reference" if config.full_reference else "")
+        if config.alpha is not None:
+            self.grid, self.default = [config.alpha], config.alpha
+        self.nets = nn.ModuleDict()
+        if config.experts != "content":
+            self.nets["quality"] = _quality_expert(config.quality)
+        if config.experts != "quality":
+            net = network(config.content, config.content_weights)
+            self.nets["content"] = nn.Sequential(backbones.Normalise(config.content), net)
+        # each expert has a cache of its own, so that `both` costs nothing where each was tried alone
+        self.keys = {name: f"re-iqa {name} {fingerprint(net)} {1 + config.half_scale} scales 1"
+                     for name, net in self.nets.items()}
+        self.key = ", ".join(self.keys.values())
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.nets.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+
+    def extract(self, x: torch.Tensor) -> torch.Tensor:
+        """Features (B, D) of pictures (B, 3, H, W) in [0, 1]; D = experts x scales x width."""
+        return torch.cat([self._look(name, x) for name in self.nets], 1)
+
+    @torch.inference_mode()
+    def _look(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """What one expert sees: (B, scales x width)."""
+        x = x.to(self.device)
+        scales = [x, halve(x).clamp(0, 1)] if self.config.half_scale else [x]
+        return torch.cat([self.nets[name](s.contiguous(memory_format=torch.channels_last)) for s in scales], 1)
+
+    def score(self, x: torch.Tensor, x_ref: torch.Tensor | None = None) -> torch.Tensor:
+        """Pictures, and references in the full-reference form, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER."""
+        found = self.extract(metrics.expect(x))
+        if self.config.full_reference:
+            if x_ref is None:
+                raise ValueError("re-iqa with full_reference=True needs the reference: score(x, x_ref).")
+            found = (self.extract(metrics.expect(x_ref)) - found).abs()
+        return torch.from_numpy(self._regress(found.cpu().numpy(), self._fitted())).float()
+
+    def score_paths(self, paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+        """Score picture files.
+
+        Args:
+            paths: a file, a folder (all pictures in it and below, by name), or several files.
+
+        Returns:
+            DataFrame `image`, `score` (HIGHER = BETTER), `error`. A file that cannot be read has the score NaN
+            and one sentence; it does not stop the others.
+
+        Raises:
+            ValueError: a folder without pictures.
+        """
+        if isinstance(paths, (str, Path)):
+            top = Path(paths)
+            paths = sorted(p for p in top.rglob("*") if p.suffix.lower() in images.SUFFIXES) if top.is_dir() else [top]
+            if not paths:
+                raise ValueError(f"{top}: no pictures here ({', '.join(images.SUFFIXES)}). Name another folder.")
+        rows = []
+        for path in paths:
+            try:
+                rows.append((str(path), self.score(images.load(path)[None]).item(), ""))
+            except images.ImageError as error:
+                rows.append((str(path), float("nan"), str(error)))
+        return pd.DataFrame(rows, columns=["image", "score", "error"])
+
+    def _cached(self, dataset: Dataset) -> np.ndarray:
+        return np.hstack([features(dataset, partial(self._look, name), key) for name, key in self.keys.items()])
+
+    def _features(self, dataset: Dataset) -> np.ndarray:
+        found = self._cached(dataset)
+        if not self.config.full_reference:
+            return found
+        for i in np.flatnonzero(dataset.table["reference"] == ""):
+            dataset.reference(i)  # raises, naming the picture
+        once = dataset.table.drop_duplicates("reference")
+        references = dataclasses.replace(dataset, table=once.assign(image=once["reference"]))
+        row = dict(zip(once["reference"], self._cached(references)))
+        return np.abs(np.stack([row[name] for name in dataset.table["reference"]]) - found)
+
+
+def _quality_expert(path: str) -> nn.Module:
+    """The expert in the file, or the one that ships."""
+    file = Path(path or SHIPPED)
+    if not file.is_file():
+        raise ValueError(f"{file}: there is no quality expert. Train one with contrast.pretrain, write it with "
+                         "contrast.save_expert and give its path as quality=, or use experts='content'.")
+    return expert(file)
+
+
+def best_alpha(method: ReIQA, dataset: Dataset, seeds: Iterable[int] = range(10)) -> float:
+    """ARNIQA's search: the one alpha with the best median validation SRCC over all splits of a dataset.
+
+    It sees validation parts only. But a picture of one split's validation part is tested on in another: so the
+    result is a little flattered, as the published ones are. Use it as `ReIQAConfig(alpha=best_alpha(...))`.
+    By default `fit` chooses alpha on its own validation part, which is clean.
+
+    Args:
+        method: a method with experts; its own fit is left alone.
+        dataset: pictures with scores.
+        seeds: seeds of the splits.
+
+    Returns:
+        A value of `ALPHAS`.
+    """
+    found = []
+    for seed in seeds:
+        train, val, _ = data.splits(dataset, seed)
+        seen = method._features(val)
+        states = method._candidates(method._features(train), train.scores, ALPHAS)
+        found.append([metrics.srcc(method._regress(seen, state), val.scores) for state in states])
+    return float(ALPHAS[np.argmax(np.median(np.nan_to_num(found, nan=-1), 0))])

@@ -1,0 +1,27 @@
+"""Settings that say where they come from: known from a paper or its code, or chosen by us."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+
+
+def said(default, source: str):
+    """A field of a config with the place that its default comes from: `paper`, `code` or `ours`."""
+    return dataclasses.field(default=default, metadata={"source": source})
+
+
+def table(config) -> pd.DataFrame:
+    """A config as a table: every field, its value, and who says so. A changed default counts as ours.
+
+    >>> from iqa_core.pairs import PretrainConfig
+    >>> table(PretrainConfig(crop=64)).loc[["crop", "momentum"]].values.tolist()
+    [[64, 'ours (paper: 160)'], [0.999, 'code']]
+    """
+    rows = {}
+    for field in dataclasses.fields(config):
+        value, source = getattr(config, field.name), field.metadata["source"]
+        rows[field.name] = value, source if value == field.default or source.startswith("ours") else (
+            f"ours ({source.split(',')[0]}: {field.default})")
+    return pd.DataFrame.from_dict(rows, "index", dtype=object, columns=["value", "source"])
