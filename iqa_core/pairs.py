@@ -74,7 +74,7 @@ class PretrainConfig:
 # the same picture the main negatives (QUICK); a queue needs more pictures a step, or codes betray their batch.
 SMOKE = PretrainConfig("tf_efficientnet_lite0", "auto", crop=48, types_per_picture=5, queue=288, momentum=0.99, dim=32,
                        batch=6, epochs=10, warmup=1, optimiser="sgd", lr=0.02)
-QUICK = PretrainConfig("tf_efficientnet_lite0", "auto", crop=64, negatives="batch", momentum=0.9, batch=2, epochs=40,
+QUICK = PretrainConfig("tf_efficientnet_lite0", "auto", crop=64, negatives="batch", momentum=0.9, batch=2, epochs=60,
                        warmup=1, optimiser="sgd", lr=0.01)
 
 
