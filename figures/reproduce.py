@@ -1,4 +1,4 @@
-"""`make reproduce`: prepare the data, judge the baselines, run the notebooks, print the leaderboard.
+"""`make reproduce`: prepare the data, judge the methods, run the notebooks, print the leaderboard.
 
 IQA_MODE says how much: smoke (minutes), quick, full (the committed ledger). Every number goes into ledger.csv; the
 tables in README.md are rendered from there.
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from data_download import kodak, tid2013_kodak
-from iqa_core import baselines, data, ledger, modes, protocol
+from iqa_core import baselines, data, ledger, modes, protocol, reiqa
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -48,8 +48,8 @@ def thin(dataset: data.Dataset, at_most: int) -> data.Dataset:
 
 
 def judge(dataset: data.Dataset, mode: str) -> list:
-    """All baselines that apply to a dataset, seeds x splits, into the ledger. Returns their rows."""
-    methods = [baselines.Brisque(), baselines.FrozenRidge()]
+    """All methods that apply to a dataset, seeds x splits, into the ledger. Returns their rows."""
+    methods = [baselines.Brisque(), baselines.FrozenRidge(), reiqa.ReIQA()]
     if dataset.card.reference:
         methods = [baselines.FullReference(name) for name in ("psnr", "ssim", "ms_ssim")] + methods
     tables = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import math
 import os
 import pickle
@@ -314,8 +315,10 @@ def _resume(path: str | Path | None, config: PretrainConfig, model: MoCo, learne
 def save_expert(path: str | Path, backbone: nn.Module, config: PretrainConfig) -> None:
     """Write the expert as one small file: tensors at half precision, and how they were made."""
     state = {key: value.half() if value.is_floating_point() else value for key, value in backbone.state_dict().items()}
+    buffer = io.BytesIO()  # torch writes a file's name into it; from memory, the same expert gives the same bytes
+    torch.save({"model": state, "config": dataclasses.asdict(config)}, buffer)
     with atomic(path) as temporary:
-        torch.save({"model": state, "config": dataclasses.asdict(config)}, temporary)
+        temporary.write_bytes(buffer.getvalue())
 
 
 # --- what an expert knows ---------------------------------------------------------------------------------------
@@ -340,8 +343,8 @@ def probe(pictures: Sequence[Tensor], extract: Callable[[Tensor], Tensor], seed:
     return np.concatenate(found), np.tile(np.arange(125), len(pictures)), np.repeat(np.arange(len(pictures)), 125)
 
 
-def knn_accuracy(features: np.ndarray, labels: np.ndarray, contents: np.ndarray, k: int = 5) -> float:
-    """How often the k nearest pictures of OTHER contents tell the label, by a majority (nearer wins a tie).
+def knn_hits(features: np.ndarray, labels: np.ndarray, contents: np.ndarray, k: int = 5) -> np.ndarray:
+    """Whether the k nearest pictures of OTHER contents tell the label, by a majority (nearer wins a tie).
 
     Features are standardised and compared by their cosine. Chance is one over the number of labels.
 
@@ -349,15 +352,24 @@ def knn_accuracy(features: np.ndarray, labels: np.ndarray, contents: np.ndarray,
         features, labels, contents: (N, D), (N,) integers from 0, (N,).
 
     Returns:
-        Share in [0, 1], HIGHER = BETTER.
+        (N,) true or false for each picture.
 
     >>> labels, contents = np.arange(12) % 2, np.arange(12) // 4
-    >>> knn_accuracy(np.eye(2)[labels], labels, contents, k=3)
-    1.0
+    >>> knn_hits(np.eye(2)[labels], labels, contents, k=3).all()
+    np.True_
     """
     z = F.normalize(torch.as_tensor((features - features.mean(0)) / np.maximum(features.std(0), 1e-6)).float(), dim=1)
     labels, contents = torch.as_tensor(labels), torch.as_tensor(contents)
     near = (z @ z.T).masked_fill(contents[:, None] == contents, -torch.inf).topk(k)
     weights = 1 + 1e-3 * near.values
     votes = torch.zeros(len(z), int(labels.max()) + 1).scatter_add_(1, labels[near.indices], weights)
-    return (votes.argmax(1) == labels).float().mean().item()
+    return (votes.argmax(1) == labels).numpy()
+
+
+def knn_accuracy(features: np.ndarray, labels: np.ndarray, contents: np.ndarray, k: int = 5) -> float:
+    """The share of `knn_hits` in [0, 1], HIGHER = BETTER.
+
+    >>> knn_accuracy(np.eye(2)[[0, 1, 0, 1]], np.array([0, 1, 1, 0]), np.array([0, 0, 1, 1]), k=1)
+    0.0
+    """
+    return float(knn_hits(features, labels, contents, k).mean())

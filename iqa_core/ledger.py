@@ -18,6 +18,7 @@ from iqa_core.protocol import summary
 KEY = ["dataset", "split", "mode", "method", "variant", "seed"]  # also the order of the rows
 COLUMNS = ["method", "variant", "dataset", "images", "split", "seed", "mode", "srcc", "plcc", "plcc_logistic",
            "krcc", "rmse", "n", "n_train", "minutes", "memory_mb", "hardware", "version", "date"]
+CLAIM_COLUMNS = ["claim", "paper", "text", "dataset", "measure", "effect", "low", "high", "pairs", "verdict", "remark"]
 _WHOLE = ["images", "seed", "n", "n_train"]
 _DECIMAL = ["srcc", "plcc", "plcc_logistic", "krcc", "rmse", "minutes", "memory_mb"]
 _RANK = {"full": 0, "quick": 1, "smoke": 2}  # the leaderboard shows the most thorough mode that was run
@@ -136,6 +137,44 @@ def leaderboard(path: str | Path | None = None, dataset: str | None = None) -> p
         **table[["dataset", "split", "method", "variant", "mode"]], "SRCC": spread, "PLCC": table["plcc"],
         "PLCC logistic": table["plcc_logistic"], "KRCC": table["krcc"], "seeds": table["seeds"],
         "n": table["n"].astype(int)}).round(3)
+
+
+def claim(name: str, paper: str, text: str, dataset: str, measure: str, effect: pd.Series, remark: str = "",
+          margin: float = 0.0, path: str | Path | None = None) -> str:
+    """Write down how a claim of a paper did here, in `claims.csv` beside the ledger.
+
+    The verdict follows from the 95 % interval of the effect: "holds" if it lies above -margin, "does not hold" if
+    below, else "not decided". A line of the same name and dataset is replaced.
+
+    Args:
+        name: short and unique, such as "re-iqa a".
+        paper, text: who claims what.
+        dataset, measure: on what it was tested, and how.
+        effect: `difference`, `low`, `high`, `pairs`, as `protocol.compare` returns them; positive = as claimed.
+        remark: why the test is weaker or other than the paper's.
+        margin: a claim of "at least as good" may lose so much.
+        path: the CSV file; default `claims.csv` beside `default_path()`.
+
+    Returns:
+        The verdict.
+
+    >>> import tempfile
+    >>> effect = pd.Series({"difference": 0.02, "low": 0.01, "high": 0.03, "pairs": 10})
+    >>> claim("x a", "X", "A helps", "kodak", "SRCC, with - without", effect, path=tempfile.mkdtemp() + "/claims.csv")
+    'holds'
+    """
+    path = Path(path or default_path().with_name("claims.csv"))
+    verdict = ("holds" if effect["low"] > -margin else "does not hold" if effect["high"] < -margin else "not decided")
+    row = [name, paper, text, dataset, measure, *(round(float(effect[key]), 3) for key in ("difference", "low", "high")),
+           int(effect["pairs"]), verdict, remark]
+    with locked(path):
+        rows = pd.DataFrame([row], columns=CLAIM_COLUMNS)
+        if path.is_file():
+            rows = pd.concat([pd.read_csv(path, keep_default_na=False), rows], ignore_index=True)
+        rows = rows.drop_duplicates(["claim", "dataset"], keep="last").sort_values(["claim", "dataset"], kind="stable")
+        with atomic(path) as temporary:
+            rows.to_csv(temporary, index=False, lineterminator="\n")
+    return verdict
 
 
 def markdown(frame: pd.DataFrame) -> str:

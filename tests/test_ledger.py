@@ -204,3 +204,16 @@ def test_markdown_keeps_its_cells_apart():
     frame = pd.DataFrame({"a|b": ["x|y", "two\nlines"], "value": [1 / 3, None], "count": [1, 2]})
     assert ledger.markdown(frame).splitlines() == [
         "| a\\|b | value | count |", "| --- | ---: | ---: |", "| x\\|y | 0.333 | 1 |", "| two lines |  | 2 |"]
+
+
+@pytest.mark.parametrize("low, high, margin, verdict", [
+    (0.01, 0.03, 0, "holds"), (-0.03, -0.01, 0, "does not hold"), (-0.01, 0.03, 0, "not decided"),
+    (-0.01, 0.03, 0.02, "holds"), (-0.03, -0.01, 0.005, "does not hold")])
+def test_the_verdict_of_a_claim_follows_from_its_interval(tmp_path, low, high, margin, verdict):
+    effect = pd.Series({"difference": (low + high) / 2, "low": low, "high": high, "pairs": 10.0})
+    told = [ledger.claim("a", "X", "text", dataset, "SRCC", effect, "why", margin, tmp_path / "claims.csv")
+            for dataset in ("one", "two", "one")]  # the third replaces the first
+    assert told == [verdict] * 3
+    rows = pd.read_csv(tmp_path / "claims.csv")
+    assert rows["dataset"].tolist() == ["one", "two"] and list(rows) == ledger.CLAIM_COLUMNS
+    assert rows["verdict"].tolist() == [verdict] * 2 and rows["pairs"].tolist() == [10, 10]
