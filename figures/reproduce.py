@@ -95,6 +95,7 @@ def main() -> int:
     say("notebooks")
     failed = run_notebooks()
     ledger.stamp(ROOT / "README.md", "ledger", ledger.leaderboard())
+    ledger.stamp(ROOT / "README.md", "claims", ledger.claims())
     ledger.stamp(ROOT / "README.md", "datasets", data.overview().reset_index())
     now = protocol.summary(pd.concat(tables))[["dataset", "method", "seeds", "n", "srcc", "srcc_25", "srcc_75", "plcc"]]
     print(f"\nThis run, mode {mode}: median over the splits, with quartiles\n{now.round(3).to_string(index=False)}")

@@ -177,6 +177,18 @@ def claim(name: str, paper: str, text: str, dataset: str, measure: str, effect: 
     return verdict
 
 
+def claims(path: str | Path | None = None) -> pd.DataFrame:
+    """All claims as a table for readers: paper, claim, dataset, measure, effect with its interval, verdict.
+
+    Raises:
+        FileNotFoundError: no claim has been tested yet.
+    """
+    rows = pd.read_csv(path or default_path().with_name("claims.csv"), keep_default_na=False)
+    effect = [f"{row.effect:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows.itertuples()]
+    return pd.DataFrame({"paper": rows["paper"], "claim": rows["text"], "on": rows["dataset"], "measure": rows["measure"],
+                         "effect": effect, "verdict": rows["verdict"]})
+
+
 def markdown(frame: pd.DataFrame) -> str:
     """A table in GitHub's Markdown; numbers get 3 decimals and stand on the right.
 

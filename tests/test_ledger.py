@@ -217,3 +217,5 @@ def test_the_verdict_of_a_claim_follows_from_its_interval(tmp_path, low, high, m
     rows = pd.read_csv(tmp_path / "claims.csv")
     assert rows["dataset"].tolist() == ["one", "two"] and list(rows) == ledger.CLAIM_COLUMNS
     assert rows["verdict"].tolist() == [verdict] * 2 and rows["pairs"].tolist() == [10, 10]
+    shown = ledger.claims(tmp_path / "claims.csv")
+    assert shown["effect"].tolist() == [f"{(low + high) / 2:+.3f} [{low:+.3f}, {high:+.3f}]"] * 2
