@@ -4,10 +4,13 @@ Saha, Mishra, Bovik, Re-IQA: Unsupervised learning for image quality assessment 
 marked `code` come from the official repository, github.com/avinabsaha/ReIQA. We differ knowingly:
 - the official code distorts whole pictures on the CPU, then crops. Here a region is cut, distorted with all
   others of its size at once on the device, and the pairs are cut from it. So what depends on the whole
-  picture (the number of blocks or patches, a palette, Otsu's thresholds) sees the region instead;
+  picture (the number of blocks or patches, a palette, thresholds, a grid, a bit budget) sees the region;
 - the overlap is drawn once a step and scale, not once a picture: all regions then have one size;
 - a picture smaller than a pair is mirrored, where the official code pads with black;
 - the bank is KADID-10k's with 25 types, the official one has 26, and some of their parameters differ.
+Left as they are: 4 of the 125 cells change nothing, so a copy of the pristine version may count as different; with
+in-batch negatives so does the same version at the other scale; and the half scale of training is not antialiased,
+while that of scoring is, as in the official code.
 """
 
 from __future__ import annotations
