@@ -167,4 +167,7 @@ if __name__ == "__main__":
     for step in sys.argv[1:] or steps:
         if step not in steps:
             sys.exit(f"{step!r} is no step; choose from {', '.join(steps)}.")
-        steps[step]()
+        try:
+            steps[step]()
+        except data.DatasetError as error:  # the sentence is enough, a traceback would hide it
+            sys.exit(str(error))
