@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import io
 import math
 import os
@@ -232,7 +233,7 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
     Returns:
         The model in eval mode; `model.query.backbone` is the expert. And a row a step: `loss`, `lr`, the mean
         similarity of `positive` pairs and of `negative` ones, and the `spread` of the queries' codes (1 = in all
-        directions, 0 = collapsed to one point).
+        directions, 0 = collapsed to one point; of codes in training, with the batch norm of their own batch).
 
     Raises:
         ValueError: fewer pictures than a step takes, or a checkpoint of other settings.
@@ -245,7 +246,8 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
     model = MoCo(config).to(device)
     learner = {"lars": LARS, "sgd": partial(torch.optim.SGD, momentum=0.9)}[config.optimiser](
         model.query.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    history = _resume(checkpoint, config, model, learner)
+    made_of = {"config": dataclasses.asdict(config), "pictures": _about(pictures)}
+    history = _resume(checkpoint, made_of, model, learner)
     per_epoch = len(pictures) // config.batch
     steps = range(len(history), round(config.epochs * per_epoch))
     loader = DataLoader(pictures, batch_sampler=(_rows(step, len(pictures), config) for step in steps),
@@ -279,8 +281,8 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
             model.enqueue(k)  # after the loss: a key is never the negative of its own query
         if checkpoint and (len(history) % every == 0 or step == steps[-1]):
             with atomic(checkpoint) as temporary:
-                torch.save({"config": dataclasses.asdict(config), "model": model.state_dict(),
-                            "learner": learner.state_dict(), "history": history}, temporary)
+                torch.save({**made_of, "model": model.state_dict(), "learner": learner.state_dict(),
+                            "history": history}, temporary)
     return model.eval(), pd.DataFrame(history)
 
 
@@ -300,13 +302,19 @@ def _order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=_generator(seed, 0, epoch))
 
 
-def _resume(path: str | Path | None, config: PretrainConfig, model: MoCo, learner) -> list[dict]:
+def _about(pictures: Sequence[Tensor]) -> str:
+    """How many pictures, and 12 letters for the first and the last: cheap, and other pictures are noticed."""
+    ends = b"".join(pictures[i].numpy().tobytes() for i in (0, len(pictures) - 1))
+    return f"{len(pictures)} {hashlib.sha256(ends).hexdigest()[:12]}"
+
+
+def _resume(path: str | Path | None, made_of: dict, model: MoCo, learner) -> list[dict]:
     """Load a checkpoint into model and optimiser, if there is one; returns its history."""
     if path is None or not Path(path).is_file():
         return []
     saved = _read(path)
-    if saved.get("config") != dataclasses.asdict(config):
-        raise ValueError(f"{path}: was made with other settings. Remove it, or name another checkpoint.")
+    if any(saved.get(key) != value for key, value in made_of.items()):
+        raise ValueError(f"{path}: was made with other settings or pictures. Remove it, or name another checkpoint.")
     model.load_state_dict(saved["model"])
     learner.load_state_dict(saved["learner"])
     return saved["history"]
