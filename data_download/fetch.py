@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import requests
 from tqdm import tqdm
 
-from data_download.layouts import DatasetError
+from data_download.tables import DatasetError
 from iqa_core import files
 
 PATIENCE = 5  # seconds that a server has to open a connection

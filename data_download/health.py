@@ -56,7 +56,7 @@ def check(name: str | Path, root: str | Path | None = None, progress: bool = Tru
 
     Returns:
         Report. Its faults are: missing, unreadable, size (reference of another size), no score, range, direction
-        (scores run the wrong way), scores (they differ from the published ones), copies (the same picture in two
+        (scores run the wrong way), changed (scores differ from the published ones), copies (the same picture in two
         contents), split (parts that share content), wrong picture (Kodak).
 
     Raises:

@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_download.fetch import DownloadError, Unavailable, answers, downloads, fetch, mirrored
-from data_download.layouts import DatasetError
+from data_download.tables import DatasetError
 from iqa_core import files
 
 HOME = "https://r0k.us/graphics/kodak/"

@@ -80,7 +80,6 @@ def expert() -> None:
     net, history, minutes = train(QUICK, "reiqa-quick")
     SHIPPED.parent.mkdir(exist_ok=True)
     contrast.save_expert(SHIPPED, net, QUICK)
-    history.to_csv(HERE / "reiqa_pretraining.csv", index=False, float_format="%.4f")
     print(f"{len(history)} steps, {minutes:.1f} minutes, last losses {history['loss'].tail(100).mean():.3f}, {machine()}")
 
 
@@ -137,9 +136,9 @@ def ablations() -> None:
         net, history, _ = train(config, f"reiqa-ablation-{name.replace(' ', '-')}-{seed}")
         weights = cache_dir() / "reiqa-ablation.pt"
         contrast.save_expert(weights, net, config)
-        knows = knowledge(net)
+        found = knowledge(net)
         table = protocol.run(ReIQA(ReIQAConfig("quality", quality=str(weights))), dataset)
-        rows.append({"variant": name, "seed": seed, "cell": knows["cell"].mean(), "type": knows["type"].mean(),
+        rows.append({"variant": name, "seed": seed, "cell": found["cell"].mean(), "type": found["type"].mean(),
                      "srcc": table["srcc"].mean(), "spread": history["spread"].tail(50).mean()})
         print(rows[-1], flush=True)
         with atomic(path) as temporary:
