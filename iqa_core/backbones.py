@@ -51,10 +51,11 @@ class Pyramid(nn.Module):
     the weights came from.
     """
 
-    def __init__(self, name: str, weights: str | Path):
+    def __init__(self, name: str, weights: str | Path, drop_path: float = 0.0):
         super().__init__()
         self.name = name
-        self.net, self.weights = _build(name, weights, features_only=True)
+        options = {"drop_path_rate": drop_path} if drop_path else {}
+        self.net, self.weights = _build(name, weights, {"features_only": True, **options})
         self.normalise = Normalise(name)
         self.channels = self.net.feature_info.channels()
         self.strides = self.net.feature_info.reduction()
@@ -84,7 +85,7 @@ class Pyramid(nn.Module):
         return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if nhwc else maps
 
 
-def pyramid(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto") -> Pyramid:
+def pyramid(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto", drop_path: float = 0.0) -> Pyramid:
     """Multi-scale features of any timm network: maps_i = f_i((x - mean) / std).
 
     Where a weight file ships in a package (see `SHIPPED`), "auto" always takes that file, even when a hub is
@@ -95,6 +96,7 @@ def pyramid(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto") -
         name: a timm model name, with or without a tag ("resnet50", "resnet50.a1_in1k").
         weights: "auto"; "timm" = timm's hub or cache only; "offline" = a shipped file only; "random" =
             untrained; or the path of a .pth or .safetensors state dict with timm's own tensor names.
+        drop_path: in training, the rate at which blocks of the deepest layers are left out (stochastic depth).
 
     Returns:
         Pyramid in eval mode (call `.train()` to fine-tune it).
@@ -109,7 +111,7 @@ def pyramid(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto") -
     >>> [tuple(m.shape) for m in net(torch.rand(1, 3, 64, 96))][-1]
     (1, 320, 2, 3)
     """
-    return Pyramid(name, weights)
+    return Pyramid(name, weights, drop_path)
 
 
 def classifier(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto") -> nn.Sequential:
@@ -120,25 +122,24 @@ def classifier(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto"
     >>> classifier(weights="random")(torch.rand(1, 3, 64, 64)).shape
     torch.Size([1, 1000])
     """
-    net, source = _build(name, weights, features_only=False)
+    net, source = _build(name, weights, {})
     model = nn.Sequential(Normalise(name), net).eval()
     model.weights = source
     return model
 
 
-def _build(name: str, weights: str | Path, features_only: bool) -> tuple[nn.Module, str]:
-    """The timm network and the sentence about its weights."""
+def _build(name: str, weights: str | Path, options: dict) -> tuple[nn.Module, str]:
+    """The timm network, made with options of timm's, and the sentence about its weights."""
     if not timm.is_model(name):
         close = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3))
         raise ValueError(f"timm has no model {name!r}; " + (f"did you mean {close}?" if close else
                                                             "see timm.list_models()."))
-    options = {"features_only": True} if features_only else {}
     if weights == "random":
         return _any_size(name, options), "random weights, untrained"
     if weights == "timm" or weights == "auto" and name not in SHIPPED:
         overlay, source = _from_timm(name)
     else:
-        overlay, source = _from_file(name, weights, head=not features_only)
+        overlay, source = _from_file(name, weights, head="features_only" not in options)
     # timm warns of the classifier's tensors when only features are built: expected, so not worth a line
     logger = logging.getLogger("timm.models._builder")
     logger.disabled, before = True, logger.disabled

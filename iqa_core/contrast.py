@@ -13,7 +13,6 @@ import hashlib
 import io
 import math
 import os
-import pickle
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -31,7 +30,7 @@ from tqdm import tqdm
 from iqa_core import backbones, images
 from iqa_core.data import Dataset
 from iqa_core.distortions import TYPES, distort
-from iqa_core.files import atomic
+from iqa_core.files import atomic, read_tensors
 from iqa_core.pairs import PretrainConfig, make_pairs
 
 
@@ -91,18 +90,9 @@ def network(name: str, weights: str | Path = "random") -> nn.Module:
     return net.eval()
 
 
-def _read(path: str | Path) -> dict:
-    """A file of tensors. ValueError: it is damaged, or holds anything else."""
-    try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as weights ({error}). Give a file that holds tensors only; copy "
-                         "or make it again.") from error
-
-
 def _tensors(path: str | Path) -> dict[str, Tensor]:
     """The backbone's tensors of a checkpoint, by their names in the backbone."""
-    raw = _read(path)
+    raw = read_tensors(path)
     raw = raw.get("state_dict") or raw.get("model") or raw  # MoCo; PyContrast, Re-IQA and `pretrain`; plain
     prefix = re.compile(r"^(module\.)?(encoder_q\.|encoder\.|query\.backbone\.)?")
     return {prefix.sub("", key): value for key, value in raw.items()}
@@ -110,7 +100,7 @@ def _tensors(path: str | Path) -> dict[str, Tensor]:
 
 def expert(path: str | Path) -> nn.Module:
     """The quality expert in a file of `save_expert`, or in the authors' checkpoint (a ResNet-50)."""
-    return network(_read(path).get("config", {"backbone": "resnet50"})["backbone"], path)
+    return network(read_tensors(path).get("config", {"backbone": "resnet50"})["backbone"], path)
 
 
 class Encoder(nn.Module):
@@ -312,7 +302,7 @@ def _resume(path: str | Path | None, made_of: dict, model: MoCo, learner) -> lis
     """Load a checkpoint into model and optimiser, if there is one; returns its history."""
     if path is None or not Path(path).is_file():
         return []
-    saved = _read(path)
+    saved = read_tensors(path)
     if any(saved.get(key) != value for key, value in made_of.items()):
         raise ValueError(f"{path}: was made with other settings or pictures. Remove it, or name another checkpoint.")
     model.load_state_dict(saved["model"])

@@ -7,7 +7,7 @@ the set says its range and direction.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -337,17 +337,29 @@ class _Crops(torch.utils.data.Dataset):
     dataset: Dataset
     size: int
     flip: bool
+    room: int  # bytes for pictures that are kept
+    kept: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def picture(self, name: str, read: Callable[[int], torch.Tensor], row: int) -> torch.Tensor:
+        """Decoded once and kept with 8 bits while there is room: decoding takes longer than a small training step."""
+        if name in self.kept:
+            return self.kept[name]
+        picture = images.to_uint8(read(row))
+        if sum(x.numel() for x in self.kept.values()) + picture.numel() <= self.room:
+            self.kept[name] = picture
+        return picture
 
     def __getitem__(self, pair: tuple[int, int]) -> dict[str, torch.Tensor]:
         row, seed = pair
-        stack = self.dataset.image(row)[None]
+        names = self.dataset.table.iloc[row]
+        stack = self.picture(names["image"], self.dataset.image, row)[None]
         if self.dataset.card.reference:
-            reference = self.dataset.reference(row)
+            reference = self.picture(names["reference"], self.dataset.reference, row)
             if reference.shape != stack.shape[1:]:
                 raise DatasetError(f"{self.dataset.table['image'].iloc[row]}: its size differs from its reference's. "
                                    "Remove this row or replace the picture.")
             stack = torch.cat([stack, reference[None]])
-        crop = images.crops(stack, self.size, "random", n=1, seed=seed)[0]
+        crop = images.from_uint8(images.crops(stack, self.size, "random", n=1, seed=seed)[0])
         if self.flip and seed % 2:
             crop = crop.flip(-1)
         item = {"x": crop[0], "score": torch.tensor(self.dataset.table["score"].iloc[row], dtype=torch.float32),
@@ -356,8 +368,10 @@ class _Crops(torch.utils.data.Dataset):
 
 
 def loader(dataset: Dataset, size: int, batch_size: int, seed: int = 0, shuffle: bool = True, flip: bool = False,
-           workers: int = 0) -> DataLoader:
+           workers: int = 0, keep_gb: float = 2.0) -> DataLoader:
     """Batches of random crops for training; the same for every number of workers.
+
+    Decoded pictures are kept in memory with 8 bits, `keep_gb` at most in all; what does not fit is read each time.
 
     Each epoch draws new crops from `(seed, epoch)`; `loader.sampler.epoch` may be set to go on after a stop.
     A picture smaller than the crop is mirrored (see `images.fit`). Reference and distorted crop are aligned and
@@ -371,6 +385,7 @@ def loader(dataset: Dataset, size: int, batch_size: int, seed: int = 0, shuffle:
     >>> batch["x"].shape, batch["x_ref"].shape
     (torch.Size([4, 3, 64, 64]), torch.Size([4, 3, 64, 64]))
     """
-    return DataLoader(_Crops(dataset, size, flip), batch_size, sampler=_SeededOrder(len(dataset), shuffle, seed),
+    room = int(keep_gb * 2**30 / max(workers, 1))
+    return DataLoader(_Crops(dataset, size, flip, room), batch_size, sampler=_SeededOrder(len(dataset), shuffle, seed),
                       num_workers=workers, persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(),
                       generator=torch.Generator().manual_seed(seed))

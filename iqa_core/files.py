@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 
 
@@ -80,3 +82,12 @@ def prepare(folder: str | Path, make: Callable[[Path], object]) -> Path:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def read_tensors(path: str | Path) -> dict:
+    """A file of tensors, plain numbers and texts, without pickled code. ValueError: damaged, or anything else."""
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as weights ({error}). Give a file that holds tensors only; copy "
+                         "or make it again.") from error

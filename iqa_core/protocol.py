@@ -56,6 +56,10 @@ def predict(method, dataset: data.Dataset) -> np.ndarray:
             for i in tqdm(range(len(dataset)), "predict", delay=2, disable="CI" in os.environ):
                 reference = dataset.reference(i)[None] if dataset.table["reference"].iloc[i] else None
                 scores[i] = method.score(dataset.image(i)[None], reference).item()
+    return _checked(scores, dataset)
+
+
+def _checked(scores: np.ndarray, dataset: data.Dataset) -> np.ndarray:
     if scores.shape != (len(dataset),):
         raise ValueError(f"predict gave shape {scores.shape} for {len(dataset)} pictures: return one number "
                          "each.")
@@ -76,7 +80,8 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
     validation only.
 
     Args:
-        method: has a `name` (str), `score` or `predict` (see `predict`), and maybe `fit` and `variant`.
+        method: has a `name` (str), `score` or `predict` (see `predict`), and maybe `fit` and `variant`. If it has
+            `predictions(dataset) -> {what: (N,)}`, each of them gets a row, and `what` goes into its variant.
         dataset: pictures with scores.
         seeds: seeds of `data.splits`, and of torch before training.
         mode: "smoke", "quick", "full", or "" outside the notebooks.
@@ -125,19 +130,23 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
                 torch.cuda.reset_peak_memory_stats()
             torch.manual_seed(seed)
             start = time.perf_counter()
-            pred = predict(copy.deepcopy(method).fit(train, val), test)
+            fitted = copy.deepcopy(method).fit(train, val)
+            found = ({key: _checked(pred, test) for key, pred in fitted.predictions(test).items()}
+                     if hasattr(fitted, "predictions") else {"": predict(fitted, test)})
             minutes = (time.perf_counter() - start) / 60
         else:
-            pred, minutes = _names(test).map(known).to_numpy(), minutes_each * len(test)
+            found, minutes = {"": _names(test).map(known).to_numpy()}, minutes_each * len(test)
         memory, hardware = _machine()
         where = f"{name} on {dataset.name}, seed {seed}"
-        rows.append({
-            "method": name, "variant": variant or getattr(method, "variant", ""),
-            "dataset": dataset.name, "images": len(dataset),
-            "split": "official" if "test" in set(dataset.table["split"]) else "random",
-            "seed": seed, "mode": mode, **_judged(pred, test.scores, where), "n": len(test),
-            "n_train": len(train) if learns else 0, "minutes": minutes, "memory_mb": memory,
-            "hardware": hardware, "version": _version(), "date": date.today().isoformat()})
+        base = variant or getattr(method, "variant", "")
+        for key, pred in found.items():
+            rows.append({
+                "method": name, "variant": ": ".join(filter(None, [base, key])),
+                "dataset": dataset.name, "images": len(dataset),
+                "split": "official" if "test" in set(dataset.table["split"]) else "random",
+                "seed": seed, "mode": mode, **_judged(pred, test.scores, where), "n": len(test),
+                "n_train": len(train) if learns else 0, "minutes": minutes, "memory_mb": memory,
+                "hardware": hardware, "version": _version(), "date": date.today().isoformat()})
     return pd.DataFrame(rows)
 
 
