@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from data_download import kodak, tid2013_kodak
@@ -37,14 +36,6 @@ def datasets() -> list[str]:
     except kodak.KodakUnavailable as error:
         say(f"TID2013 is left out: {error}")
     return names + [name for name in data.available() if data.cards()[name].low is not None]
-
-
-def thin(dataset: data.Dataset, at_most: int) -> data.Dataset:
-    """At most so many pictures, spread evenly over the sorted table, so that all contents and types stay."""
-    if len(dataset) <= at_most:
-        return dataset
-    order = dataset.table.sort_values("image").index.to_numpy()
-    return dataset.subset(np.sort(order[np.linspace(0, len(order) - 1, at_most).round().astype(int)]))
 
 
 def judge(dataset: data.Dataset, mode: str) -> list:
@@ -88,7 +79,7 @@ def main() -> int:
     tables = []
     for name in names:
         dataset = data.load(name)
-        tables += judge(thin(dataset, PICTURES[mode]), mode)
+        tables += judge(dataset.thin(PICTURES[mode]), mode)
         if name == "tid2013-kodak" and mode == "full":
             table = tid2013_kodak.faithfulness(dataset.root)
             table.to_csv(HERE / "tid2013_kodak.csv", index=False, float_format="%.3f")

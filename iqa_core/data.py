@@ -124,6 +124,13 @@ class Dataset:
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         return Dataset(self.name, self.table.iloc[rows].reset_index(drop=True), self.root, self.card)
 
+    def thin(self, at_most: int) -> Dataset:
+        """At most so many pictures, spread evenly over the sorted table, so that all contents and types stay."""
+        if len(self) <= at_most:
+            return self
+        order = self.table.sort_values("image").index.to_numpy()
+        return self.subset(np.sort(order[np.linspace(0, len(order) - 1, at_most).round().astype(int)]))
+
 
 def load(name: str, root: str | Path | None = None, pictures: bool = True) -> Dataset:
     """Load a dataset by name.

@@ -59,7 +59,7 @@ class CropMethod:
             train.reference(0)  # raises, naming the picture
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.net = self.network(c).to(self.device)
+            self.net = self.network(c).to(self.device, memory_format=torch.channels_last)  # faster on a CPU
             learner = self.learner()
             first = [group["lr"] for group in learner.param_groups]
             made_of = {"config": dataclasses.asdict(c), "seed": seed, "pictures": f"{train.name} {len(train)}"}
@@ -193,5 +193,5 @@ class CropMethod:
         method = cls(cls.config_class(**saved["config"]))
         method.net = cls.network(dataclasses.replace(method.config, weights="random"))
         method.net.load_state_dict(saved["net"])
-        method.net.eval().to(method.device)
+        method.net.eval().to(method.device, memory_format=torch.channels_last)
         return method

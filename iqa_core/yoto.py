@@ -34,6 +34,7 @@ class YOTOConfig:
     channel: str = said("full", "code, or 'pooled' or 'off'")
     task_embedding: bool = said(True, "code")
     ha: bool = said(True, "paper")
+    asks: str = said("reference", "code, or 'distorted', ours: then the reference answers")
     sda: bool = said(True, "paper")
     as_code: bool = said(False, "ours, True brings back the code's scrambled values and its second residual")
     dropout: float = said(0.1, "code")
@@ -46,9 +47,11 @@ class YOTOConfig:
     test_crops: int = said(20, "code, seeded positions; 5 = corners and centre")
 
 
-QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, width=96, channel="pooled", crop=128, epochs=6,
+QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, width=64, channel="pooled", crop=96, epochs=6,
                    lr=1e-3, test_crops=5)
 SMOKE = dataclasses.replace(QUICK, width=32, crop=64, epochs=2)
+
+_WORDS = {"task": ("joint", "fr", "nr"), "channel": ("full", "pooled", "off"), "asks": ("reference", "distorted")}
 
 
 class GatedAttention(nn.Module):
@@ -141,21 +144,24 @@ class HierarchicalAttention(nn.Module):
         X' = global(X, q=Y, kv=X),    X'' = local(X', q=Y, kv=X') within each cell of a 2 x 2 cut,    H = LN(X'')
 
     X are the tokens of the distorted picture, Y those of the reference. Without a reference Y = X: self-attention.
-    The deepest stage is global only. Source: paper, HA; official code, class MSSA.
+    The deepest stage is global only. With asks="distorted" the roles are swapped: q=X, kv=Y. Then values of the
+    reference enter the sum, and not only weights. Source: paper, HA; official code, class MSSA; the swap is ours.
     """
 
-    def __init__(self, width: int, local: bool, dropout: float = 0.1):
+    def __init__(self, width: int, local: bool, dropout: float = 0.1, asks: str = "reference"):
         super().__init__()
+        self.asks = asks
         self.whole = GatedAttention(width, dropout)
         self.local = GatedAttention(width, dropout) if local else None
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, y: Tensor, grid: tuple[int, int]) -> Tensor:
         """x, y (B, h w, C) -> (B, h w, C); h and w are even where there is a local step."""
-        x = self.whole(x, y, x)
+        x = self.whole(x, y, x) if self.asks == "reference" else self.whole(x, x, y)
         if self.local is not None:
-            q, kv = (to_cells(tokens, grid, (2, 2)) for tokens in (y, x))
-            x = from_cells(self.local(kv, q, kv), grid, (2, 2))
+            x, y = (to_cells(tokens, grid, (2, 2)) for tokens in (x, y))
+            x = self.local(x, y, x) if self.asks == "reference" else self.local(x, x, y)
+            x = from_cells(x, grid, (2, 2))
         return self.norm(x)
 
 
@@ -196,8 +202,9 @@ class Network(nn.Module):
 
     def __init__(self, config: YOTOConfig):
         super().__init__()
-        if config.channel not in ("full", "pooled", "off"):
-            raise ValueError(f"channel={config.channel!r} is unknown; choose 'full', 'pooled' or 'off'.")
+        for name, words in _WORDS.items():
+            if getattr(config, name) not in words:
+                raise ValueError(f"{name}={getattr(config, name)!r} is unknown; choose one of {', '.join(words)}.")
         self.encoder = backbones.pyramid(config.encoder, config.weights, config.drop_path)
         if self.encoder.strides[-4:] != [4, 8, 16, 32]:
             raise ValueError(f"{config.encoder} has maps of strides {self.encoder.strides}; YOTO needs 4, 8, 16 and 32. "
@@ -210,7 +217,7 @@ class Network(nn.Module):
                                      if config.channel != "off")
         # small, where the code has N(0, 1): that would be as large as the features themselves
         self.tasks = nn.Parameter(0.02 * torch.randn(4, 2, width)) if config.task_embedding and config.ha else None
-        self.ha = nn.ModuleList(HierarchicalAttention(width, i < 3, config.dropout) for i in range(4 * config.ha))
+        self.ha = nn.ModuleList(HierarchicalAttention(width, i < 3, config.dropout, config.asks) for i in range(4 * config.ha))
         self.plain = nn.ModuleList(nn.LayerNorm(width) for _ in range(4 * (not config.ha)))  # what is left of HA
         self.sda = nn.ModuleDict({f"{i}{j}": SemanticDistortionAware(width, config.dropout)
                                   for i, j in combinations(range(1, 5), 2) if config.sda})
@@ -279,11 +286,11 @@ class YOTO(CropMethod):
 
     def __init__(self, config: YOTOConfig = QUICK):
         super().__init__(config)
-        if config.task not in ("joint", "fr", "nr"):
-            raise ValueError(f"task={config.task!r} is unknown; choose 'joint', 'fr' or 'nr'.")
-        self.tasks = {"joint": ("NR", "FR"), "fr": ("FR",), "nr": ("NR",)}[config.task]
+        self.tasks = ("FR",) if config.task == "fr" else ("NR",) if config.task == "nr" else ("NR", "FR")
         off = [name for name in ("ha", "sda", "task_embedding") if not getattr(config, name)]
-        self.variant = ", ".join([config.task, *(f"no {name}" for name in off)])
+        off += ["channel"] if config.channel == "off" else []
+        asks = ["distorted asks"] if config.asks == "distorted" else []
+        self.variant = ", ".join([config.task, *(f"no {name}" for name in off), *asks])
 
     def learner(self) -> torch.optim.Optimizer:
         slow = [*self.net.encoder.parameters()]
