@@ -70,6 +70,12 @@ PLANS = {
            "quick": (("tid2013-kodak", "biq2021"), 900, 10, 12, 2, "both experts beat the weaker one; against the better one "
                      "it cannot be told on TID2013"),
            "full": (("tid2013-kodak", "biq2021"), 12_000, 10, 60, 2, "as quick, all pictures")},
+    "20": {"smoke": (("offline",), 300, 1, 1, 2, "SRCC above 0 (proxy scores, few contents): only a run-through"),
+           **{mode: (("tid2013-kodak",), 900, 1, 5, 2.5, "SRCC about 0.86 with and without reference; MS-SSIM 0.72")
+              for mode in ("quick", "full")}},
+    "21": {"smoke": (("offline",), 300, 1, 1, 2, "SRCC above 0 (proxy scores, few contents): only a run-through"),
+           **{mode: (("tid2013-kodak",), 900, 1, 8, 2.5, "SRCC about 0.86 with and without reference; MS-SSIM 0.72")
+              for mode in ("quick", "full")}},
 }
 
 

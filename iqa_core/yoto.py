@@ -46,12 +46,16 @@ class YOTOConfig:
     weight_decay: float = said(1e-5, "code")
     test_crops: int = said(20, "code, seeded positions; 5 = corners and centre")
 
+    def __post_init__(self):
+        words = {"task": ("joint", "fr", "nr"), "channel": ("full", "pooled", "off"), "asks": ("reference", "distorted")}
+        for name, known in words.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(known)}.")
+
 
 QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, width=64, channel="pooled", crop=96, epochs=6,
                    lr=1e-3, test_crops=5)
 SMOKE = dataclasses.replace(QUICK, width=32, crop=64, epochs=2)
-
-_WORDS = {"task": ("joint", "fr", "nr"), "channel": ("full", "pooled", "off"), "asks": ("reference", "distorted")}
 
 
 class GatedAttention(nn.Module):
@@ -193,7 +197,7 @@ class Network(nn.Module):
     s = relu(MLP(token)) says how good a place is, w = sigmoid(MLP(token)) how much it counts.
 
     Raises:
-        ValueError: an encoder without the strides 4, 8, 16, 32, or an unknown word in the config.
+        ValueError: an encoder without the strides 4, 8, 16, 32.
 
     >>> net = Network(dataclasses.replace(SMOKE, weights="random"))
     >>> net(torch.rand(2, 3, 64, 96)).shape
@@ -202,9 +206,6 @@ class Network(nn.Module):
 
     def __init__(self, config: YOTOConfig):
         super().__init__()
-        for name, words in _WORDS.items():
-            if getattr(config, name) not in words:
-                raise ValueError(f"{name}={getattr(config, name)!r} is unknown; choose one of {', '.join(words)}.")
         self.encoder = backbones.pyramid(config.encoder, config.weights, config.drop_path)
         if self.encoder.strides[-4:] != [4, 8, 16, 32]:
             raise ValueError(f"{config.encoder} has maps of strides {self.encoder.strides}; YOTO needs 4, 8, 16 and 32. "
