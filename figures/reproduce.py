@@ -6,6 +6,7 @@ tables in README.md are rendered from there.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_download import kodak, tid2013_kodak
-from iqa_core import baselines, data, ledger, modes, protocol, reiqa
+from iqa_core import baselines, data, ledger, modes, protocol, reiqa, yoto
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -43,6 +44,8 @@ def judge(dataset: data.Dataset, mode: str) -> list:
     methods = [baselines.Brisque(), baselines.FrozenRidge(), reiqa.ReIQA()]
     if dataset.card.reference:
         methods = [baselines.FullReference(name) for name in ("psnr", "ssim", "ms_ssim")] + methods
+    if mode == "smoke":  # more than a run-through takes longer: figures/yoto.py
+        methods.append(yoto.YOTO(dataclasses.replace(yoto.SMOKE, task="joint" if dataset.card.reference else "nr")))
     tables = []
     for method in methods:
         say(f"  {method.name} on {dataset.name}: {len(dataset)} pictures, {SEEDS[mode]} splits")
