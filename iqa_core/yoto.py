@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iqa_core import backbones, data
+from iqa_core import backbones
 from iqa_core.settings import said
 from iqa_core.train import CropMethod
 
@@ -216,6 +216,7 @@ class Network(nn.Module):
                                   for i, j in combinations(range(1, 5), 2) if config.sda})
         self.good, self.counts = (nn.Sequential(nn.Linear(width, width // 2), nn.ReLU(), nn.Dropout(config.dropout),
                                                 nn.Linear(width // 2, 1), last) for last in (nn.ReLU(), nn.Sigmoid()))
+        nn.init.constant_(self.good[3].bias, 0.5)  # mid-scale: a relu that starts at 0 everywhere never learns
 
     def train(self, mode: bool = True) -> Network:
         """As usual, but batch norms of the encoder keep their statistics: 16 crops are too few to have their own."""
