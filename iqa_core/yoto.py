@@ -236,7 +236,7 @@ class Network(nn.Module):
         """The four O_i (B, N_i, C) and their grids."""
         maps = self.stages(x if x_ref is None else torch.cat([x, x_ref]))  # NR needs one pass: R would be D again
         grids = [tuple(m.shape[-2:]) for m in maps]
-        flat = [m.flatten(2).transpose(1, 2) for m in maps]
+        flat = [m.flatten(2).transpose(1, 2).contiguous() for m in maps]  # else each linear map makes its own copy
         distorted = [t[:len(x)] for t in flat]
         if self.ha:
             found = []

@@ -132,8 +132,8 @@ def head(x: Tensor, layers) -> Tensor:
 
 def forward(net, config, x: Tensor, x_ref: Tensor | None = None) -> Tensor:
     """Scores (B,) of pictures (B, 3, H, W), with the weights of `net`, a `yoto.Network` built from `config`."""
-    distorted = [m.permute(0, 2, 3, 1) for m in features(net, config, x)]
-    reference = [m.permute(0, 2, 3, 1) for m in features(net, config, x if x_ref is None else x_ref)]
+    distorted = [m.permute(0, 2, 3, 1).contiguous() for m in features(net, config, x)]
+    reference = [m.permute(0, 2, 3, 1).contiguous() for m in features(net, config, x if x_ref is None else x_ref)]
     outputs = [[] for _ in range(4)]
     for i in range(4):
         if config.ha:

@@ -293,3 +293,18 @@ def test_a_loss_that_is_no_number_stops_the_training(dataset):
 
     with pytest.raises(RuntimeError, match="The loss of epoch 0, step 0 is nan; start again with lr below 0.001"):
         fitted(dataset, make=Diverges)
+
+
+# --- on pictures ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("task", ["joint", "fr", "nr"])
+def test_a_short_training_learns_what_carries_over_to_new_pictures(task):
+    learnt, _, test = data.splits(data.load("offline"), 0)
+    torch.manual_seed(0)
+    method = YOTO(dataclasses.replace(SMOKE, task=task)).fit(learnt)
+    test = test.subset(range(0, len(test), 2))
+    guess = np.sqrt(np.mean((learnt.scores.mean() - test.scores) ** 2))
+    for kind, pred in method.predictions(test).items():
+        assert np.sqrt(np.mean((pred - test.scores) ** 2)) < guess, kind
+        assert metrics.srcc(pred, test.scores) > 0.1, kind
+    assert method.history["loss"].iloc[-1] < method.history["loss"].iloc[0]

@@ -91,7 +91,7 @@ def test_channel_attention_by_hand(as_code):
     torch.manual_seed(0)
     block, x = ChannelAttention(3, as_code=as_code).eval(), torch.randn(1, 5, 3, 3)
     rows = x[0].flatten(1).detach().numpy()  # a channel each
-    q, k, v = (rows @ m.weight.detach().numpy().T + m.bias.detach().numpy() for m in (block.query, block.key, block.value))
+    q, k, v = (m(x.flatten(2))[0].detach().numpy() for m in (block.query, block.key, block.value))
     y = np.zeros((5, 9))
     for a in range(5):
         weights = np.exp([q[a] @ k[b] / 3 for b in range(5)])
@@ -269,5 +269,5 @@ def test_unknown_words_and_encoders_are_explained():
         Network(dataclasses.replace(SMALL, channel="half"))
     with pytest.raises(ValueError, match="task='both' is unknown; choose 'joint', 'fr' or 'nr'"):
         YOTO(dataclasses.replace(SMALL, task="both"))
-    with pytest.raises(ValueError, match=r"vit_tiny_patch16_224 has maps of strides \[16, 16, 16\]; YOTO needs 4, 8, 16 and 32. Take resnet50"):
+    with pytest.raises(ValueError, match=r"of strides \[16, 16, 16\]; YOTO needs 4, 8, 16 and 32. Take resnet50"):
         Network(dataclasses.replace(SMALL, encoder="vit_tiny_patch16_224"))
