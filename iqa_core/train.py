@@ -158,11 +158,10 @@ class CropMethod:
             x_ref = None
         if x_ref is None and "NR" not in self.tasks:
             raise ValueError(f"{self.name} was trained for full-reference input only: call score(x, x_ref).")
-        if x_ref is not None:
-            metrics.expect(x_ref)
-            if x_ref.shape != x.shape:
-                raise ValueError(f"x is {tuple(x.shape)} and x_ref {tuple(x_ref.shape)}; they must be of one size.")
-        return self._by_crops(metrics.expect(x), x_ref)
+        metrics.expect(x)
+        if x_ref is not None and metrics.expect(x_ref, "x_ref").shape != x.shape:
+            raise ValueError(f"x is {tuple(x.shape)} and x_ref {tuple(x_ref.shape)}; they must be of one size.")
+        return self._by_crops(x, x_ref)
 
     @torch.inference_mode()
     def _by_crops(self, x: Tensor, x_ref: Tensor | None) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iqa_core import backbones, data
+from iqa_core import backbones
 from iqa_core.settings import said
 from iqa_core.train import CropMethod
 
@@ -224,6 +224,7 @@ class Network(nn.Module):
                                   for i, j in combinations(range(1, 5), 2) if config.sda})
         self.good, self.counts = (nn.Sequential(nn.Linear(width, width // 2), nn.ReLU(), nn.Dropout(config.dropout),
                                                 nn.Linear(width // 2, 1), last) for last in (nn.ReLU(), nn.Sigmoid()))
+        nn.init.constant_(self.good[3].bias, 0.5)  # mid-scale: a relu that starts at 0 everywhere never learns
 
     def train(self, mode: bool = True) -> Network:
         """As usual, but batch norms of the encoder keep their statistics: 16 crops are too few to have their own."""
@@ -243,7 +244,7 @@ class Network(nn.Module):
         """The four O_i (B, N_i, C) and their grids."""
         maps = self.stages(x if x_ref is None else torch.cat([x, x_ref]))  # NR needs one pass: R would be D again
         grids = [tuple(m.shape[-2:]) for m in maps]
-        flat = [m.flatten(2).transpose(1, 2) for m in maps]
+        flat = [m.flatten(2).transpose(1, 2).contiguous() for m in maps]  # else each linear map makes its own copy
         distorted = [t[:len(x)] for t in flat]
         if self.ha:
             found = []

@@ -1,0 +1,310 @@
+"""Training by crops: it repeats, survives a kill, judges on its validation part only, and says what is wrong."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from data_download import offline
+from iqa_core import backbones, data, images, metrics, protocol, train
+from iqa_core.yoto import SMOKE, YOTO
+
+TINY = dataclasses.replace(SMOKE, encoder="test_efficientnet", weights="random", width=8, crop=32, epochs=3, batch=8)
+
+
+@pytest.fixture(autouse=True)
+def constant_predictions_are_allowed():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* is constant")
+        yield
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """30 pictures with references, 48 x 56: 10 places at 3 levels of noise, which lowers the score."""
+    rows = []
+    for i, place in enumerate(images.crops(offline.photograph("coffee"), 56, "grid", n=4)[:10, :, :48]):
+        images.save(tmp_path / f"{i}.png", place)
+        for level, sigma in enumerate((0.02, 0.06, 0.15)):
+            noise = torch.randn(place.shape, generator=torch.Generator().manual_seed(len(rows)))
+            images.save(tmp_path / f"{i}-{level}.png", (place + sigma * noise).clamp(0, 1))
+            rows.append((f"{i}-{level}.png", f"{i}.png", 1 - 0.3 * level))
+    pd.DataFrame(rows, columns=["image", "reference", "score"]).to_csv(tmp_path / "mine.csv", index=False)
+    return data.from_csv(tmp_path / "mine.csv", low=0, high=1)
+
+
+def fitted(dataset, config=TINY, make=YOTO, seed=0, **options):
+    torch.manual_seed(seed)
+    return make(config).fit(*data.splits(dataset, 0)[:2], **options)
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_two_fits_are_equal_and_a_third_is_not(dataset):
+    one, two, other = (fitted(dataset, seed=seed) for seed in (0, 0, 1))
+    assert same(one.net.state_dict(), two.net.state_dict()) and one.history.equals(two.history)
+    assert not same(one.net.state_dict(), other.net.state_dict())
+    assert list(one.history) == ["epoch", "loss", "val NR", "val FR"] and len(one.history) == TINY.epochs
+
+
+def test_fit_leaves_the_random_numbers_of_others_alone(dataset):
+    torch.manual_seed(5)
+    torch.rand(7)
+    before, seed = torch.get_rng_state(), torch.initial_seed()
+    YOTO(TINY).fit(*data.splits(dataset, 0)[:2])
+    assert torch.equal(torch.get_rng_state(), before) and torch.initial_seed() == seed
+
+
+def test_the_learning_rate_falls_by_a_cosine_and_the_encoder_learns_slower(dataset):
+    seen = []
+
+    class Watched(YOTO):
+        def learner(self):
+            found = super().learner()
+            found.register_step_post_hook(lambda learner, *_: seen.append([g["lr"] for g in learner.param_groups]))
+            return found
+
+    method = fitted(dataset, make=Watched)
+    slow, fast = np.array(seen).T
+    steps = len(seen)
+    assert np.allclose(slow, TINY.encoder_rate * fast) and steps == 3 * 3
+    assert np.allclose(fast, [TINY.lr * (1 + np.cos(np.pi * i / steps)) / 2 for i in range(steps)])
+    counted = [sum(p.numel() for p in group["params"]) for group in method.learner().param_groups]
+    assert counted[0] == sum(p.numel() for p in method.net.encoder.parameters())
+    assert sum(counted) == sum(p.numel() for p in method.net.parameters())
+
+
+def test_joint_training_tosses_a_fair_coin(dataset):
+    method, seen = fitted(dataset, dataclasses.replace(TINY, epochs=1)), []
+    method.net.register_forward_pre_hook(lambda net, given: seen.append(given[1] is not None))
+    batch = next(iter(data.loader(dataset, 32, 1)))
+    for task, wanted in (("joint", (20, 40)), ("fr", (60, 60)), ("nr", (0, 0))):
+        other = YOTO(dataclasses.replace(TINY, task=task))
+        other.net = method.net
+        seen.clear()
+        torch.manual_seed(0)
+        losses = [other.loss(batch).item() for _ in range(60)]
+        assert wanted[0] <= sum(seen) <= wanted[1] and len(seen) == 60
+        with torch.no_grad():
+            expected = [(method.net(batch["x"], batch["x_ref"] if fr else None) - batch["score"]).square().mean().item()
+                        for fr in seen[:3]]
+        assert losses[:3] == pytest.approx(expected, rel=1e-4)
+
+
+# --- a killed run -----------------------------------------------------------------------------------------------
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(dataset, tmp_path):
+    whole = fitted(dataset)
+    for moment in np.random.default_rng(0).choice(np.arange(1, 10), 3, replace=False).tolist():
+        calls = []
+
+        class Dies(YOTO):
+            def loss(self, batch):
+                calls.append(1)
+                if len(calls) == moment:
+                    raise KeyboardInterrupt
+                return super().loss(batch)
+
+        file = tmp_path / f"{moment}.pt"
+        with pytest.raises(KeyboardInterrupt):
+            fitted(dataset, make=Dies, checkpoint=file)
+        assert file.is_file() == (moment > 3)  # 3 steps an epoch
+        resumed = fitted(dataset, make=Dies, checkpoint=file)
+        assert len(calls) == moment + 9 - (moment - 1) // 3 * 3
+        pd.testing.assert_frame_equal(whole.history, resumed.history, check_exact=True)
+        assert same(whole.net.state_dict(), resumed.net.state_dict())
+        assert whole.best["srcc"] == resumed.best["srcc"] and same(whole.best["net"], resumed.best["net"])
+        again = fitted(dataset, make=Dies, checkpoint=file)  # a finished run is only read
+        assert len(calls) == moment + 9 - (moment - 1) // 3 * 3 and same(again.net.state_dict(), whole.net.state_dict())
+
+
+def test_checkpoints_that_do_not_fit_are_explained(dataset, tmp_path):
+    file, config = tmp_path / "kept.pt", dataclasses.replace(TINY, epochs=1)
+    fitted(dataset, config, checkpoint=file)
+    for changes, seed in (({"lr": 0.01}, 0), ({}, 1)):
+        with pytest.raises(ValueError, match="kept.pt: was made with other settings, seed or pictures. Remove it"):
+            fitted(dataset, dataclasses.replace(config, **changes), seed=seed, checkpoint=file)
+    with pytest.raises(ValueError, match="kept.pt: was made with other settings, seed or pictures. Remove it"):
+        fitted(dataset.subset(range(24)), config, checkpoint=file)
+    whole = file.read_bytes()
+    for torn in (whole[:len(whole) // 2], whole[:10], b""):
+        file.write_bytes(torn)
+        with pytest.raises(ValueError, match="kept.pt: cannot be read as weights"):
+            fitted(dataset, config, checkpoint=file)
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(dataset, tmp_path, monkeypatch):
+    file, save, writes = tmp_path / "kept" / "run.pt", torch.save, []
+
+    def dies(content, path):
+        save(content, path)
+        writes.append(1)
+        if len(writes) == 2:
+            path.write_bytes(path.read_bytes()[:1000])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(dataset, checkpoint=file)
+    assert [p.name for p in file.parent.iterdir()] == ["run.pt"]
+    assert len(torch.load(file, weights_only=True)["history"]) == 1
+    resumed = fitted(dataset, checkpoint=file)
+    assert same(resumed.net.state_dict(), fitted(dataset).net.state_dict())
+
+
+# --- scores -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("crops", [5, 3])
+def test_score_predict_and_predictions_agree(crops, dataset):
+    method = fitted(dataset, dataclasses.replace(TINY, test_crops=crops))
+    test = data.splits(dataset, 0)[2]
+    found = method.predictions(test)
+    assert list(found) == ["NR", "FR", "NR, best epoch", "FR, best epoch"]
+    x, x_ref = (torch.stack([read(i) for i in range(len(test))]) for read in (test.image, test.reference))
+    for task, references in (("NR", []), ("FR", [x_ref])):
+        one_by_one = [method.score(x[i:i + 1], *(r[i:i + 1] for r in references)).item() for i in range(len(test))]
+        assert np.array_equal(found[task], one_by_one) and len(set(one_by_one)) > 1
+        assert np.allclose(method.score(x, *references), one_by_one, atol=1e-6)
+    assert np.array_equal(method.predict(test), found["NR"])
+    last = {key: value.clone() for key, value in method.net.state_dict().items()}
+    method.net.load_state_dict(method.best["net"])
+    assert np.array_equal(method.predict(test), found["NR, best epoch"])
+    method.net.load_state_dict(last)
+    assert all(np.array_equal(found[key], again) for key, again in method.predictions(test).items())
+
+
+def test_a_score_is_the_mean_over_aligned_crops(dataset):
+    method, test = fitted(dataset), data.splits(dataset, 0)[2]
+    x, x_ref = test.image(0), test.reference(0)
+    places = [(0, 0), (0, 24), (16, 0), (16, 24), (8, 12)]
+    parts = [[p[None, :, top:top + 32, left:left + 32] for p in (x, x_ref)] for top, left in places]
+    with torch.no_grad():
+        wanted = torch.stack([method.net(*part) for part in parts]).mean()
+    assert method.score(x[None], x_ref[None]).item() == pytest.approx(wanted.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [(20, 20), (31, 45), (33, 100), (1, 1)])
+def test_pictures_of_any_size_get_a_score(size, dataset):
+    method, (x, x_ref) = fitted(dataset, dataclasses.replace(TINY, epochs=1)), torch.rand(2, 2, 3, *size)
+    assert all(method.score(*given).shape == (2,) and method.score(*given).isfinite().all()
+               for given in ([x], [x, x_ref]))
+    assert torch.equal(method.score(x, x_ref), method.score(x, x_ref))
+
+
+def test_a_saved_method_scores_as_before_and_needs_no_download(dataset, tmp_path, monkeypatch):
+    config = dataclasses.replace(TINY, encoder="tf_efficientnet_lite0", weights="auto", epochs=1)
+    method, x = fitted(dataset, config), dataset.image(0)[None]
+    method.save(tmp_path / "fitted.pt")
+    half = sum(2 * p.numel() for p in method.net.parameters())
+    assert half < (tmp_path / "fitted.pt").stat().st_size < 1.2 * half
+    for source in ("_from_timm", "_from_file"):
+        monkeypatch.setattr(backbones, source, lambda *_, **__: pytest.fail("a look for pretrained weights"))
+    again = YOTO.load(tmp_path / "fitted.pt")
+    assert again.config == config and again.tasks == method.tasks
+    for given in ([x], [x, dataset.reference(0)[None]]):
+        assert again.score(*given).item() == pytest.approx(method.score(*given).item(), abs=5e-3)
+    again.save(tmp_path / "twice.pt")
+    assert same(YOTO.load(tmp_path / "twice.pt").net.state_dict(), again.net.state_dict())
+    (tmp_path / "fitted.pt").write_bytes((tmp_path / "fitted.pt").read_bytes()[:5000])
+    with pytest.raises(ValueError, match="fitted.pt: cannot be read as weights"):
+        YOTO.load(tmp_path / "fitted.pt")
+    torch.save({"method": "brisque"}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="other.pt: holds no fitted yoto but 'brisque'"):
+        YOTO.load(tmp_path / "other.pt")
+
+
+def test_the_best_epoch_is_chosen_on_the_validation_part_only(dataset, monkeypatch):
+    kept, asked = [], []
+
+    def judge(self, part, task):
+        asked.append((part, task))
+        if task == "NR":
+            kept.append({key: value.clone() for key, value in self.net.state_dict().items()})
+        return part.scores * {0: 0, 1: 1, 2: -1}[len(kept) - 1]  # constant, right, upside down
+
+    monkeypatch.setattr(train.CropMethod, "_scores", judge)
+    parts = data.splits(dataset, 0)
+    method = YOTO(TINY).fit(*parts[:2])
+    assert {id(part) for part, _ in asked} == {id(parts[1])} and [task for _, task in asked] == ["NR", "FR"] * 3
+    assert same(method.best["net"], kept[1]) and same(method.net.state_dict(), kept[2])
+    assert not same(kept[1], kept[2]) and method.best["srcc"] == pytest.approx(1)
+    assert method.history["val NR"].tolist()[1:] == pytest.approx([1, -1])
+
+
+def test_without_a_validation_part_there_is_no_best_epoch(dataset):
+    method = YOTO(TINY).fit(dataset)
+    assert method.best is None and list(method.predictions(dataset)) == ["NR", "FR"]
+    assert list(method.history) == ["epoch", "loss"]
+
+
+def test_the_protocol_makes_a_row_of_each(dataset):
+    rows = protocol.run(YOTO(dataclasses.replace(TINY, epochs=1)), dataset, seeds=[0, 1])
+    assert rows["variant"].tolist() == 2 * ["joint: NR", "joint: FR", "joint: NR, best epoch", "joint: FR, best epoch"]
+    assert rows["seed"].tolist() == [0] * 4 + [1] * 4 and rows["n_train"].eq(21).all() and rows["n"].eq(6).all()
+    rows = protocol.run(YOTO(dataclasses.replace(TINY, epochs=1, task="nr")), dataset, seeds=[0])
+    assert rows["variant"].tolist() == ["nr: NR", "nr: NR, best epoch"]
+
+
+# --- what can go wrong ------------------------------------------------------------------------------------------
+
+def test_a_picture_without_its_reference_is_named(dataset, tmp_path):
+    lonely = dataset.table[["image", "score"]]
+    lonely.to_csv(tmp_path / "lonely.csv", index=False)
+    lonely = data.from_csv(tmp_path / "lonely.csv", low=0, high=1)
+    for task in ("joint", "fr"):
+        with pytest.raises(data.DatasetError, match="0-0.png has no reference"):
+            YOTO(dataclasses.replace(TINY, task=task)).fit(lonely)
+    method = YOTO(dataclasses.replace(TINY, task="nr", epochs=1)).fit(lonely)
+    assert np.isfinite(method.predict(lonely)).all()
+    one = dataclasses.replace(dataset, table=dataset.table.assign(
+        reference=dataset.table["reference"].where(dataset.table["image"] != "4-1.png", "")))
+    with pytest.raises(data.DatasetError, match="4-1.png has no reference"):
+        YOTO(TINY).fit(one)
+
+
+def test_what_does_not_fit_a_method_is_explained(dataset):
+    x, small = torch.rand(1, 3, 40, 40), torch.rand(1, 3, 40, 36)
+    with pytest.raises(RuntimeError, match="yoto is not fitted"):
+        YOTO(TINY).predict(dataset)
+    config = dataclasses.replace(TINY, epochs=1)
+    method = fitted(dataset, config)
+    with pytest.raises(ValueError, match=r"x is \(1, 3, 40, 40\) and x_ref \(1, 3, 40, 36\); they must be of one size"):
+        method.score(x, small)
+    for given, words in ([(255 * x,), "x must hold values"], [(x[0],), "x must be a tensor of shape"],
+                         [(x, 255 * x), "x_ref must hold values"]):
+        with pytest.raises(ValueError, match=words):
+            method.score(*given)
+    fr = fitted(dataset, dataclasses.replace(config, task="fr"))
+    with pytest.raises(ValueError, match=r"trained for full-reference input only: call score\(x, x_ref\)"):
+        fr.score(x)
+    nr = fitted(dataset, dataclasses.replace(config, task="nr"))
+    assert torch.equal(nr.score(x, x.flip(-1)), nr.score(x))  # it has no use for a reference
+
+
+def test_a_loss_that_is_no_number_stops_the_training(dataset):
+    class Diverges(YOTO):
+        def loss(self, batch):
+            return super().loss(batch) * float("nan")
+
+    with pytest.raises(RuntimeError, match="The loss of epoch 0, step 0 is nan; start again with lr below 0.001"):
+        fitted(dataset, make=Diverges)
+
+
+# --- on pictures ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("task", ["joint", "fr", "nr"])
+def test_a_short_training_learns_what_carries_over_to_new_pictures(task):
+    learnt, _, test = data.splits(data.load("offline"), 0)
+    torch.manual_seed(0)
+    method = YOTO(dataclasses.replace(SMOKE, task=task)).fit(learnt)
+    test = test.subset(range(0, len(test), 2))
+    guess = np.sqrt(np.mean((learnt.scores.mean() - test.scores) ** 2))
+    for kind, pred in method.predictions(test).items():
+        assert np.sqrt(np.mean((pred - test.scores) ** 2)) < guess, kind
+        assert metrics.srcc(pred, test.scores) > 0.1, kind
+    assert method.history["loss"].iloc[-1] < method.history["loss"].iloc[0]
