@@ -16,10 +16,13 @@ from itertools import combinations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from iqa_core import backbones
 from iqa_core.settings import said
 from iqa_core.train import CropMethod
+
+Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class YOTOConfig:
     sda: bool = said(True, "paper")
     as_code: bool = said(False, "ours, True brings back the code's scrambled values and its second residual")
     dropout: float = said(0.1, "code")
+    recompute: bool = said(True, "ours, attention is computed again for the backward pass: less memory, more time")
     crop: int = said(224, "code")
     epochs: int = said(100, "ours, the code's 600 go six times through one cosine of 100")
     batch: int = said(16, "code")
@@ -53,8 +57,8 @@ class YOTOConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(known)}.")
 
 
-QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, width=64, channel="pooled", crop=96, epochs=6,
-                   lr=1e-3, test_crops=5)
+QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, width=64, channel="pooled", recompute=False,
+                   crop=96, epochs=6, lr=1e-3, test_crops=5)
 SMOKE = dataclasses.replace(QUICK, width=32, crop=64, epochs=2)
 
 
@@ -63,7 +67,8 @@ class GatedAttention(nn.Module):
 
         out = x + gelu(x w + b) * dropout(softmax(Q K^T / sqrt(C)) V),    Q = q W_q,  K = kv W_k,  V = kv W_v
 
-    With q = kv it is self-attention; with q from somewhere else it is cross-attention. Source: official code.
+    With q = kv it is self-attention; with q from somewhere else it is cross-attention. With `cells` each token looks
+    only into its own cell of the two grids (see `to_cells`). Source: official code.
 
     >>> GatedAttention(8)(torch.rand(2, 5, 8), torch.rand(2, 5, 8), torch.rand(2, 3, 8)).shape
     torch.Size([2, 5, 8])
@@ -75,9 +80,15 @@ class GatedAttention(nn.Module):
         self.gate = nn.Linear(width, 1)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, q: Tensor, kv: Tensor) -> Tensor:
-        """x and q (B, N, C), one q a token of x; kv (B, M, C) -> (B, N, C)."""
-        found = F.scaled_dot_product_attention(self.query(q), self.key(kv), self.value(kv))
+    def forward(self, x: Tensor, q: Tensor, kv: Tensor, cells: Grid | None = None, q_grid: Grid | None = None,
+                kv_grid: Grid | None = None) -> Tensor:
+        """x and q (B, N, C), one q a token of x; kv (B, M, C) -> (B, N, C). `cells` needs both grids."""
+        q, k, v = self.query(q), self.key(kv), self.value(kv)
+        if cells:  # cut after the linear maps: before them each piece would be kept for the backward pass
+            q, k, v = to_cells(q, q_grid, cells), to_cells(k, kv_grid, cells), to_cells(v, kv_grid, cells)
+        found = F.scaled_dot_product_attention(q, k, v)
+        if cells:
+            found = from_cells(found, q_grid, cells)
         return x + F.gelu(self.gate(x)) * self.dropout(found)
 
     def weights(self, q: Tensor, kv: Tensor) -> Tensor:
@@ -124,7 +135,7 @@ class ChannelAttention(nn.Module):
         return x + found + x if self.as_code else x + found
 
 
-def to_cells(tokens: Tensor, grid: tuple[int, int], cells: tuple[int, int]) -> Tensor:
+def to_cells(tokens: Tensor, grid: Grid, cells: Grid) -> Tensor:
     """Cut a grid of tokens into cells: (B, h w, C) -> (B cells, tokens of a cell, C). `from_cells` is the way back.
 
     >>> to_cells(torch.arange(8.0).view(1, 8, 1), (2, 4), (1, 2))[..., 0].tolist()  # left half, right half
@@ -135,7 +146,7 @@ def to_cells(tokens: Tensor, grid: tuple[int, int], cells: tuple[int, int]) -> T
     return cut.transpose(2, 3).reshape(-1, (h // rows) * (w // columns), tokens.shape[-1])
 
 
-def from_cells(tokens: Tensor, grid: tuple[int, int], cells: tuple[int, int]) -> Tensor:
+def from_cells(tokens: Tensor, grid: Grid, cells: Grid) -> Tensor:
     """The inverse of `to_cells`: (B cells, tokens of a cell, C) -> (B, h w, C)."""
     (h, w), (rows, columns) = grid, cells
     cut = tokens.view(-1, rows, columns, h // rows, w // columns, tokens.shape[-1])
@@ -159,13 +170,12 @@ class HierarchicalAttention(nn.Module):
         self.local = GatedAttention(width, dropout) if local else None
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, y: Tensor, grid: tuple[int, int]) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, grid: Grid) -> Tensor:
         """x, y (B, h w, C) -> (B, h w, C); h and w are even where there is a local step."""
         x = self.whole(x, y, x) if self.asks == "reference" else self.whole(x, x, y)
         if self.local is not None:
-            x, y = (to_cells(tokens, grid, (2, 2)) for tokens in (x, y))
-            x = self.local(x, y, x) if self.asks == "reference" else self.local(x, x, y)
-            x = from_cells(x, grid, (2, 2))
+            cut = (2, 2), grid, grid
+            x = self.local(x, y, x, *cut) if self.asks == "reference" else self.local(x, x, y, *cut)
         return self.norm(x)
 
 
@@ -183,10 +193,9 @@ class SemanticDistortionAware(nn.Module):
         self.attention = GatedAttention(width, dropout)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, low: Tensor, high: Tensor, low_grid, high_grid, cells: tuple[int, int]) -> Tensor:
+    def forward(self, low: Tensor, high: Tensor, low_grid: Grid, high_grid: Grid, cells: Grid) -> Tensor:
         """low (B, N, C), high (B, M, C) -> (B, N, C)."""
-        q, kv = to_cells(low, low_grid, cells), to_cells(high, high_grid, cells)
-        return self.norm(from_cells(self.attention(q, q, kv), low_grid, cells))
+        return self.norm(self.attention(low, low, high, cells, low_grid, high_grid))
 
 
 class Network(nn.Module):
@@ -210,6 +219,7 @@ class Network(nn.Module):
         if self.encoder.strides[-4:] != [4, 8, 16, 32]:
             raise ValueError(f"{config.encoder} has maps of strides {self.encoder.strides}; YOTO needs 4, 8, 16 and 32. "
                              "Take resnet50, swin_tiny_patch4_window7_224 or tf_efficientnet_lite0.")
+        self.recompute = config.recompute
         channels, width, deepest = self.encoder.channels[-4:], config.width, config.crop // 32
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in channels)
         self.embeds = nn.ModuleList(nn.Linear(c, width) for c in channels)  # a 1 x 1 convolution
@@ -238,9 +248,14 @@ class Network(nn.Module):
         """Maps (B, C, h_i, w_i) of the four stages, after embedding and channel attention."""
         maps = [embed(norm(m.movedim(1, -1))).movedim(-1, 1)
                 for m, norm, embed in zip(self.encoder(x)[-4:], self.norms, self.embeds)]
-        return [attend(m) for attend, m in zip(self.channel, maps)] if self.channel else maps
+        return [self._run(attend, m) for attend, m in zip(self.channel, maps)] if self.channel else maps
 
-    def tokens(self, x: Tensor, x_ref: Tensor | None = None) -> tuple[list[Tensor], list[tuple[int, int]]]:
+    def _run(self, module: nn.Module, *inputs):
+        """module(*inputs); in training with `recompute` nothing inside it is kept for the backward pass."""
+        keep = not (self.training and self.recompute)
+        return module(*inputs) if keep else checkpoint(module, *inputs, use_reentrant=False)
+
+    def tokens(self, x: Tensor, x_ref: Tensor | None = None) -> tuple[list[Tensor], list[Grid]]:
         """The four O_i (B, N_i, C) and their grids."""
         maps = self.stages(x if x_ref is None else torch.cat([x, x_ref]))  # NR needs one pass: R would be D again
         grids = [tuple(m.shape[-2:]) for m in maps]
@@ -251,12 +266,13 @@ class Network(nn.Module):
             for i, (attend, d) in enumerate(zip(self.ha, distorted)):
                 own, other = (0, 0) if self.tasks is None else (self.tasks[i, 0], self.tasks[i, 1])
                 asked = d + own
-                found.append([attend(asked, asked if x_ref is None else flat[i][len(x):] + other, grids[i])])
+                asking = asked if x_ref is None else flat[i][len(x):] + other
+                found.append([self._run(attend, asked, asking, grids[i])])
         else:
             found = [[norm(d)] for norm, d in zip(self.plain, distorted)]
         for pair, attend in self.sda.items():
             i, j = int(pair[0]) - 1, int(pair[1]) - 1
-            found[i].append(attend(distorted[i], distorted[j], grids[i], grids[j], grids[3]))
+            found[i].append(self._run(attend, distorted[i], distorted[j], grids[i], grids[j], grids[3]))
         return [sum(parts) / len(parts) for parts in found], grids
 
     def places(self, x: Tensor, x_ref: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
@@ -267,7 +283,7 @@ class Network(nn.Module):
     def forward(self, x: Tensor, x_ref: Tensor | None = None) -> Tensor:
         """x, and x_ref for the full-reference score, (B, 3, H, W) in [0, 1]; H, W multiples of 32 -> (B,)."""
         o = torch.cat(self.tokens(x, x_ref)[0], 1)
-        good, counts = self.good(o)[..., 0], self.counts(o)[..., 0]
+        good, counts = (self._run(head, o)[..., 0] for head in (self.good, self.counts))
         return (good * counts).sum(1) / counts.sum(1)
 
 
