@@ -59,7 +59,7 @@ class YOTOConfig:
 
 QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, width=64, channel="pooled", recompute=False,
                    crop=96, epochs=6, lr=1e-3, test_crops=5)
-SMOKE = dataclasses.replace(QUICK, width=32, crop=64, epochs=2)
+SMOKE = dataclasses.replace(QUICK, width=32, crop=64, batch=8)
 
 
 class GatedAttention(nn.Module):
@@ -83,7 +83,11 @@ class GatedAttention(nn.Module):
     def forward(self, x: Tensor, q: Tensor, kv: Tensor, cells: Grid | None = None, q_grid: Grid | None = None,
                 kv_grid: Grid | None = None) -> Tensor:
         """x and q (B, N, C), one q a token of x; kv (B, M, C) -> (B, N, C). `cells` needs both grids."""
-        q, k, v = self.query(q), self.key(kv), self.value(kv)
+        k, v = self.key(kv), self.value(kv)
+        if kv.shape[1] < q.shape[1]:  # (q W_q) k' = q (k W_q')': the fewer tokens are multiplied
+            k = k @ self.query.weight
+        else:
+            q = self.query(q)
         if cells:  # cut after the linear maps: before them each piece would be kept for the backward pass
             q, k, v = to_cells(q, q_grid, cells), to_cells(k, kv_grid, cells), to_cells(v, kv_grid, cells)
         found = F.scaled_dot_product_attention(q, k, v)

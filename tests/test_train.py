@@ -305,6 +305,7 @@ def test_a_short_training_learns_what_carries_over_to_new_pictures(task):
     test = test.subset(range(0, len(test), 2))
     guess = np.sqrt(np.mean((learnt.scores.mean() - test.scores) ** 2))
     for kind, pred in method.predictions(test).items():
+        print(kind, np.sqrt(np.mean((pred - test.scores) ** 2)), guess, metrics.srcc(pred, test.scores))
         assert np.sqrt(np.mean((pred - test.scores) ** 2)) < guess, kind
         assert metrics.srcc(pred, test.scores) > 0.1, kind
     assert method.history["loss"].iloc[-1] < method.history["loss"].iloc[0]

@@ -168,14 +168,13 @@ def test_the_reference_asks_and_the_distorted_picture_answers():
 def test_with_the_roles_swapped_values_of_the_reference_enter():
     net, (x, x_ref) = network(dataclasses.replace(SMALL, asks="distorted")), pictures()
     block = net.ha[3].whole
-    asked = []
-    block.query.register_forward_pre_hook(lambda module, given: asked.append(given[0]))
-    block.value.register_forward_pre_hook(lambda module, given: asked.append(given[0]))
+    seen = {}
+    block.query.register_forward_pre_hook(lambda module, given: seen.update(query=given[0]))
+    block.value.register_forward_pre_hook(lambda module, given: seen.update(value=given[0]))
     with torch.no_grad():
         net(x, x_ref)
         d, r = net.stages(torch.cat([x, x_ref]))[3].flatten(2).transpose(1, 2).chunk(2)
-    assert close(asked[0], d + net.tasks[3, 0]) and close(asked[1], r + net.tasks[3, 1])
-    with torch.no_grad():
+        assert close(seen["query"], d + net.tasks[3, 0]) and close(seen["value"], r + net.tasks[3, 1])
         assert not close(network()(x, x_ref), net(x, x_ref))
 
 
