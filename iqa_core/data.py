@@ -217,7 +217,8 @@ def inspect_csv(csv: str | Path, folder: str | Path | None = None, low: float | 
     if meta_info.is_meta_info(csv):
         frame = meta_info.read_meta_info(csv, folder or csv.parent, split)
     else:
-        frame = tables.read_csv(csv, ["image", "score"]).rename(columns={"score": "raw_score"})
+        frame = tables.read_csv(csv, ["image", "score"]).drop(columns="raw_score", errors="ignore")
+        frame = frame.rename(columns={"score": "raw_score"})
     raw = pd.to_numeric(frame["raw_score"], errors="coerce")
     card = Card(csv.stem, csv.name, what="own table", low=float(raw.min() if low is None else low),
                 high=float(raw.max() if high is None else high), higher_better=higher_better,
@@ -339,12 +340,13 @@ class _SeededOrder(Sampler):
         yield from zip(rows.tolist(), seeds.tolist())
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Crops(torch.utils.data.Dataset):
     dataset: Dataset
     size: int
     flip: bool
-    room: int  # bytes for pictures that are kept
+    paired: bool
+    room: int  # bytes left for pictures that are kept
     kept: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def picture(self, name: str, read: Callable[[int], torch.Tensor], row: int) -> torch.Tensor:
@@ -352,15 +354,16 @@ class _Crops(torch.utils.data.Dataset):
         if name in self.kept:
             return self.kept[name]
         picture = images.to_uint8(read(row))
-        if sum(x.numel() for x in self.kept.values()) + picture.numel() <= self.room:
+        if picture.numel() <= self.room:
             self.kept[name] = picture
+            self.room -= picture.numel()
         return picture
 
     def __getitem__(self, pair: tuple[int, int]) -> dict[str, torch.Tensor]:
         row, seed = pair
         names = self.dataset.table.iloc[row]
         stack = self.picture(names["image"], self.dataset.image, row)[None]
-        if self.dataset.card.reference:
+        if self.paired:
             reference = self.picture(names["reference"], self.dataset.reference, row)
             if reference.shape != stack.shape[1:]:
                 raise DatasetError(f"{self.dataset.table['image'].iloc[row]}: its size differs from its reference's. "
@@ -375,7 +378,7 @@ class _Crops(torch.utils.data.Dataset):
 
 
 def loader(dataset: Dataset, size: int, batch_size: int, seed: int = 0, shuffle: bool = True, flip: bool = False,
-           workers: int = 0, keep_gb: float = 2.0) -> DataLoader:
+           workers: int = 0, references: bool = True, keep_gb: float = 2.0) -> DataLoader:
     """Batches of random crops for training; the same for every number of workers.
 
     Decoded pictures are kept in memory with 8 bits, `keep_gb` at most in all; what does not fit is read each time.
@@ -385,7 +388,7 @@ def loader(dataset: Dataset, size: int, batch_size: int, seed: int = 0, shuffle:
     flipped together.
 
     Returns:
-        DataLoader of dicts: `x` (B, 3, size, size), `x_ref` likewise where the set has references, `score` (B,)
+        DataLoader of dicts: `x` (B, 3, size, size), `x_ref` likewise where the set has `references`, `score` (B,)
         in [0, 1], higher = better, `row` (B,) the row of the table.
 
     >>> batch = next(iter(loader(load("offline"), size=64, batch_size=4)))
@@ -393,6 +396,7 @@ def loader(dataset: Dataset, size: int, batch_size: int, seed: int = 0, shuffle:
     (torch.Size([4, 3, 64, 64]), torch.Size([4, 3, 64, 64]))
     """
     room = int(keep_gb * 2**30 / max(workers, 1))
-    return DataLoader(_Crops(dataset, size, flip, room), batch_size, sampler=_SeededOrder(len(dataset), shuffle, seed),
-                      num_workers=workers, persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(),
+    crops = _Crops(dataset, size, flip, references and dataset.card.reference, room)
+    return DataLoader(crops, batch_size, sampler=_SeededOrder(len(dataset), shuffle, seed), num_workers=workers,
+                      persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(),
                       generator=torch.Generator().manual_seed(seed))

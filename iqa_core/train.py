@@ -64,7 +64,7 @@ class CropMethod:
             first = [group["lr"] for group in learner.param_groups]
             made_of = {"config": dataclasses.asdict(c), "seed": seed, "pictures": f"{train.name} {len(train)}"}
             history = self._resume(checkpoint, made_of, learner)
-            batches = data.loader(train, c.crop, c.batch, seed, flip=True)
+            batches = data.loader(train, c.crop, c.batch, seed, flip=True, references="FR" in self.tasks)
             for epoch in tqdm(range(len(history), c.epochs), "epochs", delay=2, disable="CI" in os.environ):
                 torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
                 batches.sampler.epoch = epoch

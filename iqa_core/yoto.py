@@ -59,7 +59,7 @@ class YOTOConfig:
 
 QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, width=64, channel="pooled", recompute=False,
                    crop=96, epochs=6, lr=1e-3, test_crops=5)
-SMOKE = dataclasses.replace(QUICK, width=32, crop=64, batch=8)
+SMOKE = dataclasses.replace(QUICK, width=32, crop=64, epochs=4, batch=8)
 
 
 class GatedAttention(nn.Module):

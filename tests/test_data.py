@@ -167,6 +167,23 @@ def test_loader_is_the_same_with_and_without_workers_and_new_each_epoch(own):
     assert not torch.equal(torch.cat(first), torch.cat([batch["row"] for batch in second]))
 
 
+def test_loader_keeps_what_fits_and_gives_the_same(own):
+    dataset = data.from_csv(own)
+    kept, read = (data.loader(dataset, 16, 4, keep_gb=gb) for gb in (1, 0))
+    for _ in range(2):  # the second epoch comes from memory
+        for a, b in zip(kept, read, strict=True):
+            assert torch.equal(a["x"], b["x"])
+    assert set(dataset.table["image"]) <= set(kept.dataset.kept) and not read.dataset.kept
+    alone = next(iter(data.loader(dataset, 16, 4, references=False)))
+    assert "x_ref" not in alone and torch.equal(alone["x"], next(iter(data.loader(dataset, 16, 4)))["x"])
+
+
+def test_own_tables_may_bring_a_raw_score(own):
+    table = pd.read_csv(own)
+    table.assign(raw_score=7).to_csv(own, index=False)
+    assert np.allclose(data.from_csv(own).table["raw_score"], table["score"])
+
+
 def test_loader_crops_are_aligned_with_their_reference(tmp_path):
     picture = torch.rand(3, 40, 40)
     images.save(tmp_path / "r.png", picture)

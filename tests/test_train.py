@@ -298,14 +298,13 @@ def test_a_loss_that_is_no_number_stops_the_training(dataset):
 # --- on pictures ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("task", ["joint", "fr", "nr"])
-def test_a_short_training_learns_what_carries_over_to_new_pictures(task):
-    learnt, _, test = data.splits(data.load("offline"), 0)
+def test_a_short_training_learns_what_carries_over_to_new_contents(task):
+    common = ["gaussian_blur", "lens_blur", "motion_blur", "jpeg", "jpeg2000", "white_noise", "impulse_noise"]
+    offline = data.load("offline")
+    learnt, _, test = data.splits(offline.subset(offline.table["distortion"].isin(common).to_numpy()), 0)
     torch.manual_seed(0)
-    method = YOTO(dataclasses.replace(SMOKE, task=task)).fit(learnt)
-    test = test.subset(range(0, len(test), 2))
-    guess = np.sqrt(np.mean((learnt.scores.mean() - test.scores) ** 2))
+    method = YOTO(dataclasses.replace(SMOKE, task=task, epochs=8)).fit(learnt)
+    constant = np.sqrt(np.mean((learnt.scores.mean() - test.scores) ** 2))
     for kind, pred in method.predictions(test).items():
-        print(kind, np.sqrt(np.mean((pred - test.scores) ** 2)), guess, metrics.srcc(pred, test.scores))
-        assert np.sqrt(np.mean((pred - test.scores) ** 2)) < guess, kind
-        assert metrics.srcc(pred, test.scores) > 0.1, kind
-    assert method.history["loss"].iloc[-1] < method.history["loss"].iloc[0]
+        assert np.sqrt(np.mean((pred - test.scores) ** 2)) < 0.9 * constant, kind
+        assert metrics.srcc(pred, test.scores) > 0.4, kind
