@@ -65,7 +65,7 @@ class QFMConfig:
 
 
 QUICK = QFMConfig(encoder="tf_efficientnet_lite0", width=96, heads=4, crop=128, crops=1, epochs=3, lr=1e-3,
-                  encoder_rate=0.1, warmup=0.5, decay=1, schedule="new", memory=128, test_crops=5)
+                  encoder_rate=0.2, warmup=0.5, decay=2, schedule="new", memory=128, test_crops=5)
 SMOKE = dataclasses.replace(QUICK, width=32, crop=64, epochs=2, memory=64)
 
 
