@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.spatial.distance import pdist, squareform
 from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
-from iqa_core import backbones, data, images, metrics
+from iqa_core import backbones, data
 from iqa_core.data import Dataset, DatasetError
 from iqa_core.settings import said
 from iqa_core.train import CropMethod
@@ -39,13 +37,11 @@ class QFMConfig:
     weights: str = said("auto", "code, ImageNet-1k from timm")
     width: int = said(384, "code, of the tokens of a pyramid; a ViT brings its own")
     heads: int = said(6, "code")
-    panel: int = said(6, "code, members of the panel")
     lambda1: float = said(1.0, "ours, the paper's weight of the consistency is not known to us")
     lambda2: float = said(0.5, "ours, the paper's weight of the pseudo-labels is not known to us")
     rule: str = said("v3", "paper, or 'v1' of the first preprint, or to compare with: 'random', 'gaussian'")
-    pick: str = said("extreme", "ours, or 'random': anyone within both thresholds. The paper's choice is not known")
     tau_q: float = said(0.1, "ours, what counts as similar quality on the scale [0, 1]; not known")
-    tau_s: float = said(0.7, "ours, what counts as similar meaning, a cosine; not known. No effect with 'extreme'")
+    tau_s: float = said(0.7, "ours, what counts as similar meaning, a cosine; not known")
     alpha: float = said(1.0, "ours, the plain reading of 'added'")
     memory: int = said(256, "ours, pictures it holds; not known")
     calm: int = said(1, "ours, epochs before the consistency begins: early features know no quality")
@@ -76,7 +72,7 @@ class ViTTokens(nn.Module):
         super().__init__()
         self.net, self.weights = backbones.transformer(name, weights)
         self.normalise = backbones.Normalise(name)
-        self.width, self.step = self.net.embed_dim, self.net.patch_embed.patch_size[0]
+        self.width, self.patch = self.net.embed_dim, self.net.patch_embed.patch_size[0]
 
     def forward(self, x: Tensor) -> Tensor:
         found = self.net.forward_features(self.normalise(x))
@@ -97,9 +93,15 @@ class PyramidTokens(nn.Module):
     def __init__(self, name: str, weights: str | Path, width: int):
         super().__init__()
         self.net, self.width = backbones.pyramid(name, weights), width
-        self.weights, self.step = self.net.weights, 1
+        self.weights, self.patch = self.net.weights, 1
         self.embeds = nn.ModuleList(nn.Sequential(nn.LayerNorm(c), nn.Linear(c, width), nn.LayerNorm(width))
                                     for c in self.net.channels[-2:])
+
+    def train(self, mode: bool = True) -> PyramidTokens:
+        """As usual, but batch norms keep their statistics: 16 crops are too few to have their own."""
+        super().train(mode)
+        self.net.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [embed(m.flatten(2).transpose(1, 2)) for embed, m in zip(self.embeds, self.net(x)[-2:])]
@@ -118,9 +120,9 @@ class Panel(nn.Module):
     torch.Size([2])
     """
 
-    def __init__(self, width: int, heads: int, members: int = 6):
+    def __init__(self, width: int, heads: int):
         super().__init__()
-        self.members = nn.Parameter(torch.empty(1, members, width))
+        self.members = nn.Parameter(torch.empty(1, 6, width))
         self.layer = nn.TransformerDecoderLayer(width, heads, 4 * width, dropout=0.0, activation="gelu",
                                                 batch_first=True, norm_first=True)
         self.score = nn.Linear(width, 1, bias=False)
@@ -153,17 +155,9 @@ class Network(nn.Module):
             self.encoder = ViTTokens(config.encoder, config.weights)
         else:
             self.encoder = PyramidTokens(config.encoder, config.weights, config.width)
-        if config.crop % self.encoder.step:
-            raise ValueError(f"crop={config.crop} is no multiple of {self.encoder.step}, the patch of {config.encoder}.")
-        self.panel = Panel(self.encoder.width, config.heads, config.panel)
-
-    def train(self, mode: bool = True) -> Network:
-        """As usual, but batch norms of the encoder keep their statistics: 16 crops are too few to have their own."""
-        super().train(mode)
-        for module in self.encoder.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-        return self
+        if config.crop % self.encoder.patch:
+            raise ValueError(f"crop={config.crop} is no multiple of {self.encoder.patch}, the patch of {config.encoder}.")
+        self.panel = Panel(self.encoder.width, config.heads)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.panel(self.encoder(x))
@@ -184,9 +178,9 @@ class Records(NamedTuple):
 
 
 class Memory:
-    """First in, first out: the last `size` records, or None as long as there are none.
+    """First in, first out: the last `size` records; None while there are none.
 
-    It is emptied where an epoch begins. So an epoch depends on the weights and its number alone, and a checkpoint
+    It is emptied where an epoch begins. So an epoch depends on its number and the weights alone, and a checkpoint
     need not hold the memory.
 
     >>> memory = Memory(3)
@@ -199,65 +193,70 @@ class Memory:
     def __init__(self, size: int):
         self.size, self.records = size, None
 
-    def clear(self) -> None:
-        self.records = None
-
     def add(self, new: Records) -> None:
         old = self.records or tuple(part[:0] for part in new)
         self.records = Records(*(torch.cat(pair)[-self.size:] for pair in zip(old, new)))
 
 
-def match(mine: Records, known: Records, rule: str = "v3", tau_q: float = 0.1, tau_s: float = 0.7,
-          pick: str = "extreme") -> tuple[Tensor, Tensor]:
+def match(mine: Records, known: Records, rule: str = "v3", tau_q: float = 0.1,
+          tau_s: float = 0.7) -> tuple[Tensor, Tensor]:
     """Semantic Noise Matching: for each of my pictures another one of similar quality that shows something else.
 
-        v3:  argmin cos(key_i, key_j)  over  |label_i - label_j| <= tau_q,  cos <= tau_s,  id_j != id_i
-        v1:  argmax cos(key_i, key_j)  over  |label_i - label_j| >= tau_q,  cos >= tau_s,  id_j != id_i
+        v3:  draw j from  |label_i - label_j| <= tau_q,  cos(key_i, key_j) <= tau_s,  id_j != id_i
+        v1:  draw j from  |label_i - label_j| >= tau_q,  cos(key_i, key_j) >= tau_s,  id_j != id_i
 
-    Where nobody is left the threshold of the cosine is dropped. Where still nobody is left the 5 % of nearest quality
-    (v1: farthest) take part. As v3 takes the smallest cosine, tau_s matters with pick="random" only, which draws
-    anyone within both thresholds. Rule "random" draws any other picture.
+    Where nobody is left, v3 takes the smallest cosine (v1: the largest) among those of fitting quality; where still
+    nobody is left, among the 5 % of nearest quality (v1: farthest). Rule "random" draws any other picture.
 
     Returns:
-        index (B,) into `known`, and found (B,): False where `known` holds nobody else.
+        index (B,) into `known`, and found (B,): False where `known` holds nobody else; the index then means nothing.
 
-    Source: rules, paper and its first preprint; thresholds and what happens without a match, ours.
+    Source: both rules, the paper and its first preprint; thresholds, draw and what follows without a match, ours.
     """
-    cosine, gap = mine.keys @ known.keys.T, (mine.labels[:, None] - known.labels).abs()
+    cosine, gap = (mine.keys @ known.keys.T).float(), (mine.labels[:, None] - known.labels).abs()
     other = mine.ids[:, None] != known.ids
-    drawn = torch.rand_like(cosine)
-    if rule == "random":
-        wanted, cost = other, drawn
-    else:
+    wanted, cost = other, torch.rand_like(gap)
+    if rule != "random":
         if rule == "v1":  # the opposite of everything
             cosine, gap, tau_q, tau_s = -cosine, -gap, -tau_q, -tau_s
-        alike = other & (gap <= tau_q)
-        both = alike & (cosine <= tau_s)
         gap = gap.masked_fill(~other, torch.inf)
-        nearest = gap <= gap.kthvalue(max(1, round(0.05 * len(known.ids))), 1, keepdim=True).values
+        alike = gap <= tau_q
+        both = alike & (cosine <= tau_s)
+        nearest = other & (gap <= gap.kthvalue(max(1, round(0.05 * len(known.ids))), 1, keepdim=True).values)
         any_both, any_alike = both.any(1, keepdim=True), alike.any(1, keepdim=True)
-        wanted = torch.where(any_both, both, torch.where(any_alike, alike, nearest & other))
-        cost = torch.where(any_both, drawn, cosine) if pick == "random" else cosine
+        wanted = torch.where(any_both, both, torch.where(any_alike, alike, nearest))
+        cost = torch.where(any_both, cost, cosine)
     return cost.masked_fill(~wanted, torch.inf).argmin(1), other.any(1)
 
 
-def semantic_noise(features: Tensor, mine: Records, known: Records | None, c: QFMConfig) -> tuple[Tensor, Tensor]:
-    """The features that are to be added, shaped as `features`, and found (B,): for whom there are any.
-
-    Rule "gaussian" matches nobody: random numbers, each token as long as the one that it is added to.
-    """
+def semantic_noise(features: Tensor, mine: Records, known: Records, c: QFMConfig) -> tuple[Tensor, Tensor]:
+    """What is to be added, shaped as `features`, and found (B,). Rule "gaussian": noise, each token as long as yours."""
     if c.rule == "gaussian":
         noise = F.normalize(torch.randn_like(features), dim=-1) * features.detach().norm(dim=-1, keepdim=True)
         return noise, torch.ones_like(mine.ids, dtype=torch.bool)
-    if known is None:
-        return torch.zeros_like(features), torch.zeros_like(mine.ids, dtype=torch.bool)
-    index, found = match(mine, known, c.rule, c.tau_q, c.tau_s, c.pick)
+    index, found = match(mine, known, c.rule, c.tau_q, c.tau_s)
     return known.features[index].to(features.dtype), found
 
 
 def perturb(features: Tensor, noise: Tensor, alpha: float = 1.0) -> Tensor:
     """F~ = F + alpha sg(F_m), token by token at the same place and c to c; sg stops the gradient. Source: paper."""
     return features + alpha * noise.detach()
+
+
+def consistency(moved: Tensor, y: Tensor, found: Tensor, beta: float = 0.01) -> Tensor:
+    """Quality Consistency Constraint: mean of SmoothL1(y~_i, sg(y_i)) over the pictures for which noise was found."""
+    return (F.smooth_l1_loss(moved, y.detach(), beta=beta, reduction="none") * found).sum() / found.sum().clamp(min=1)
+
+
+def allowed(unlabelled: Dataset, train: Dataset) -> Dataset:
+    """The unlabelled pictures without those that validation or test may hold (see `QFMIQM`). DatasetError: none left."""
+    shared = unlabelled.name == train.name or unlabelled.root.resolve() == train.root.resolve()
+    known = unlabelled.table["content"].isin(train.table["content"]).to_numpy()
+    pool = unlabelled.subset(known | (not shared))
+    if not len(pool):
+        raise DatasetError(f"{unlabelled.name}: all its pictures may be in the validation or test part. Give unlabelled "
+                           "pictures from another set.")
+    return pool
 
 
 class QFMIQM(CropMethod):
@@ -287,26 +286,26 @@ class QFMIQM(CropMethod):
 
     def __init__(self, config: QFMConfig = QUICK, unlabelled: Dataset | None = None):
         super().__init__(config)
-        for field, words in {"rule": ("v3", "v1", "random", "gaussian"), "pick": ("extreme", "random"),
-                             "schedule": ("old", "new")}.items():
-            if getattr(config, field) not in words:
-                raise ValueError(f"{field}={getattr(config, field)!r} is unknown; choose one of {', '.join(words)}.")
-        self.unlabelled, self.memory, self.clip = unlabelled, Memory(config.memory), config.clip
-        parts = [f"consistency {config.rule}"] * bool(config.lambda1)
-        parts += [f"{len(unlabelled)} unlabelled of {unlabelled.name}"] if unlabelled is not None else []
-        self.variant = ", ".join(parts) or "baseline"
+        if config.rule not in ("v3", "v1", "random", "gaussian") or config.schedule not in ("old", "new"):
+            raise ValueError(f"rule={config.rule!r}, schedule={config.schedule!r}: choose v3, v1, random or gaussian, "
+                             "and old or new.")
+        self.unlabelled, self.clip = unlabelled, config.clip
+        self.variant = f"consistency {config.rule}" if config.lambda1 else "baseline"
+        if unlabelled is not None:
+            self.variant += f", {len(unlabelled)} unlabelled of {unlabelled.name}"
 
     def fit(self, train: Dataset, val: Dataset | None = None, checkpoint: str | Path | None = None) -> QFMIQM:
         """As every `CropMethod`; with unlabelled pictures the teacher comes first, with a checkpoint of its own."""
         c, self.scored = self.config, len(train)
         if self.unlabelled is not None:
-            pool = allowed(self.unlabelled, train)
             teacher = QFMIQM(dataclasses.replace(c, lambda1=0.0))
             teacher.fit(train, checkpoint=checkpoint and f"{checkpoint}.teacher")
-            pseudo = teacher.predict(pool).clip(train.scores.min(), train.scores.max())
-            pool.table["score"] = pseudo  # `allowed` made this table, so nobody else sees it
+            pool = allowed(self.unlabelled, train)
+            pool.table["score"] = teacher.predict(pool).clip(train.scores.min(), train.scores.max())
             self.pool = data.loader(pool, c.crop, c.batch, torch.initial_seed() % 2**31, flip=True)
-        return super().fit(train.subset(np.tile(np.arange(len(train)), c.crops)), val, checkpoint)
+        super().fit(train.subset(np.tile(np.arange(len(train)), c.crops)), val, checkpoint)
+        self.memory = self.pool = self.stream = None
+        return self
 
     def learner(self) -> torch.optim.Optimizer:
         """AdamW; biases, norms, the class token and the places of tokens do not decay."""
@@ -329,8 +328,7 @@ class QFMIQM(CropMethod):
         return 0.1 ** ((epoch - (c.warmup if c.schedule == "new" else 0)) // c.decay)
 
     def begin(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.memory.clear()
+        self.epoch, self.memory = epoch, Memory(self.config.memory)
         if self.unlabelled is not None:
             self.pool.sampler.epoch, self.stream = 1000 * epoch, self._forever()
 
@@ -350,107 +348,14 @@ class QFMIQM(CropMethod):
             ids = torch.cat([ids, more["row"] + self.scored])
         features = self.net.encoder(x)
         y = self.net.panel(features).float()
-        loss = smooth(y[:n], labels[:n], c.beta)
+        loss = F.smooth_l1_loss(y[:n], labels[:n], beta=c.beta)
         if len(y) > n:
-            loss = loss + c.lambda2 * smooth(y[n:], labels[n:], c.beta)
+            loss = loss + c.lambda2 * F.smooth_l1_loss(y[n:], labels[n:], beta=c.beta)
         if c.lambda1 and self.epoch >= c.calm:
             mine = Records.of(features, labels, ids)
-            noise, found = semantic_noise(features, mine, self.memory.records, c)
-            if found.any():
-                moved = self.net.panel(perturb(features[found], noise[found], c.alpha)).float()
-                loss = loss + c.lambda1 * smooth(moved, y[found].detach(), c.beta)
+            if self.memory.records is not None:
+                noise, found = semantic_noise(features, mine, self.memory.records, c)
+                moved = self.net.panel(perturb(features, noise, c.alpha)).float()
+                loss = loss + c.lambda1 * consistency(moved, y, found, c.beta)
             self.memory.add(mine)  # after matching, so that nobody meets itself
         return loss
-
-
-def smooth(y: Tensor, target: Tensor, beta: float) -> Tensor:
-    """SmoothL1, mean over the batch: |d| - beta / 2, and d^2 / (2 beta) where |d| < beta."""
-    return F.smooth_l1_loss(y, target, beta=beta)
-
-
-def allowed(unlabelled: Dataset, train: Dataset) -> Dataset:
-    """The unlabelled pictures without those that validation or test may hold: see `QFMIQM`.
-
-    Raises:
-        DatasetError: none is left.
-    """
-    pool = unlabelled.subset(np.arange(len(unlabelled)))
-    if unlabelled.name == train.name or unlabelled.root.resolve() == train.root.resolve():
-        pool = unlabelled.subset(unlabelled.table["content"].isin(train.table["content"]).to_numpy())
-    if not len(pool):
-        raise DatasetError(f"{unlabelled.name}: all its pictures may be in the validation or test part. Give unlabelled "
-                           "pictures from another set.")
-    return pool
-
-
-@torch.inference_mode()
-def describe(method: QFMIQM, dataset: Dataset) -> Tensor:
-    """Features (N, 1 + T, C) of the middle crop of every picture; `method.net.panel` turns them into scores."""
-    method.net.eval()
-    crops = (images.crops(dataset.image(i), method.config.crop, "grid", 1) for i in range(len(dataset)))
-    return torch.cat([method.net.encoder(crop.to(method.device)) for crop in crops])
-
-
-@torch.inference_mode()
-def sensitivity(method: QFMIQM, dataset: Dataset, seed: int = 0, **changes) -> np.ndarray:
-    """How far semantic noise moves each score: |y~_i - y_i| / sd(y). Its mean is S; LOWER is steadier.
-
-    The noise comes from the other pictures of the dataset, matched by their human scores.
-
-    Args:
-        method: fitted; its config says rule, thresholds and alpha.
-        seed: for the rules that draw.
-        changes: fields of the config that this measure takes otherwise, such as rule="gaussian".
-
-    Returns:
-        (N,) shifts, in standard deviations of the method's own scores.
-    """
-    features = describe(method, dataset)
-    labels = torch.as_tensor(dataset.scores, dtype=torch.float32, device=features.device)
-    mine = Records.of(features, labels, torch.arange(len(labels), device=features.device))
-    c = dataclasses.replace(method.config, **changes)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        noise, _ = semantic_noise(features, mine, mine, c)
-    panel = method.net.panel
-    before, after = (torch.cat([panel(part) for part in f.split(64)]) for f in (features, perturb(features, noise, c.alpha)))
-    return ((after - before).abs() / before.std()).cpu().numpy()
-
-
-def aliasing(keys, scores) -> tuple[float, pd.DataFrame]:
-    """Do pictures that lie close in feature space have close scores? "Feature aliasing" means: they need not.
-
-    Args:
-        keys: (N, C) one vector a picture, such as `describe(...)[:, 0]`.
-        scores: (N,) human scores.
-
-    Returns:
-        rho: SRCC over all pairs between cosine distance and |score difference|; HIGHER = less aliasing. And a table
-        of each picture `i` with its nearest neighbour `j`, `distance` and `gap`, the largest gap of scores first.
-
-    >>> rho, table = aliasing(np.eye(3) + [[0, 0, 0], [0.9, 0, 0], [0, 0, 0]], [0.1, 0.9, 0.5])
-    >>> table.iloc[0][["i", "j", "gap"]].tolist()
-    [0.0, 1.0, 0.8]
-    """
-    keys, scores = np.asarray(keys, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    distance, gap = pdist(keys, "cosine"), pdist(scores[:, None], "cityblock")
-    square = squareform(distance)
-    np.fill_diagonal(square, np.inf)
-    nearest = square.argmin(1)
-    table = pd.DataFrame({"i": np.arange(len(keys)), "j": nearest, "distance": square.min(1),
-                          "gap": np.abs(scores - scores[nearest])})
-    return metrics.srcc(distance, gap), table.sort_values("gap", ascending=False, ignore_index=True)
-
-
-def shares(panel: Panel, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Which tokens and which channels let the noise in: to first order, y(F + noise) - y(F) = sum (dy/dF * noise).
-
-    Args:
-        features, noise: (B, 1 + N, C); alpha times the matched features, say.
-
-    Returns:
-        The parts of that sum by token (B, 1 + N) and by channel (B, C).
-    """
-    features = features.detach().clone().requires_grad_()
-    part = torch.autograd.grad(panel(features).sum(), features)[0] * noise
-    return part.sum(2), part.sum(1)
