@@ -28,27 +28,27 @@ def describe(method: QFMIQM, dataset: Dataset) -> Tensor:
 
 
 @torch.inference_mode()
-def sensitivity(method: QFMIQM, dataset: Dataset, seed: int = 0, **changes) -> np.ndarray:
+def sensitivity(method: QFMIQM, features: Tensor, scores, seed: int = 0, **changes) -> np.ndarray:
     """How far semantic noise moves each score: |y~_i - y_i| / sd(y). Its mean is S; LOWER is steadier.
 
-    The noise comes from the other pictures of the dataset, matched by their human scores.
+    The noise comes from the other pictures, matched by their human scores.
 
     Args:
         method: fitted; its config says rule, thresholds and alpha.
-        seed: for the rules that draw.
+        features: (N, 1 + T, C) of `describe(method, dataset)`.
+        scores: (N,) human scores in [0, 1], `dataset.scores`.
+        seed: of the draws.
         changes: fields of the config that this measure takes otherwise, such as rule="gaussian".
 
     Returns:
         (N,) shifts, in standard deviations of the method's own scores.
     """
-    features = describe(method, dataset)
-    labels = torch.as_tensor(dataset.scores, dtype=torch.float32, device=features.device)
+    c, panel = dataclasses.replace(method.config, **changes), method.net.panel
+    labels = torch.tensor(scores, dtype=torch.float32, device=features.device)
     mine = Records.of(features, labels, torch.arange(len(labels), device=features.device))
-    c = dataclasses.replace(method.config, **changes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         noise, _ = semantic_noise(features, mine, mine, c)
-    panel = method.net.panel
     pair = features, perturb(features, noise, c.alpha)
     before, after = (torch.cat([panel(part) for part in f.split(64)]) for f in pair)
     return ((after - before).abs() / before.std()).cpu().numpy()

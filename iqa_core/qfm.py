@@ -156,7 +156,8 @@ class Network(nn.Module):
         else:
             self.encoder = PyramidTokens(config.encoder, config.weights, config.width)
         if config.crop % self.encoder.patch:
-            raise ValueError(f"crop={config.crop} is no multiple of {self.encoder.patch}, the patch of {config.encoder}.")
+            raise ValueError(f"crop={config.crop} is no multiple of {self.encoder.patch}, the patch of "
+                             f"{config.encoder}.")
         self.panel = Panel(self.encoder.width, config.heads)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -230,7 +231,7 @@ def match(mine: Records, known: Records, rule: str = "v3", tau_q: float = 0.1,
 
 
 def semantic_noise(features: Tensor, mine: Records, known: Records, c: QFMConfig) -> tuple[Tensor, Tensor]:
-    """What is to be added, shaped as `features`, and found (B,). Rule "gaussian": noise, each token as long as yours."""
+    """What to add, shaped as `features`, and found (B,). Rule "gaussian": each token as long as that of `features`."""
     if c.rule == "gaussian":
         noise = F.normalize(torch.randn_like(features), dim=-1) * features.detach().norm(dim=-1, keepdim=True)
         return noise, torch.ones_like(mine.ids, dtype=torch.bool)
@@ -249,13 +250,13 @@ def consistency(moved: Tensor, y: Tensor, found: Tensor, beta: float = 0.01) -> 
 
 
 def allowed(unlabelled: Dataset, train: Dataset) -> Dataset:
-    """The unlabelled pictures without those that validation or test may hold (see `QFMIQM`). DatasetError: none left."""
+    """The unlabelled pictures without those that we may be tested on: see `QFMIQM`. DatasetError: none is left."""
     shared = unlabelled.name == train.name or unlabelled.root.resolve() == train.root.resolve()
     known = unlabelled.table["content"].isin(train.table["content"]).to_numpy()
     pool = unlabelled.subset(known | (not shared))
     if not len(pool):
-        raise DatasetError(f"{unlabelled.name}: all its pictures may be in the validation or test part. Give unlabelled "
-                           "pictures from another set.")
+        raise DatasetError(f"{unlabelled.name}: all its pictures may be in the validation or test part. Give "
+                           "unlabelled pictures from another set.")
     return pool
 
 
@@ -298,9 +299,9 @@ class QFMIQM(CropMethod):
         """As every `CropMethod`; with unlabelled pictures the teacher comes first, with a checkpoint of its own."""
         c, self.scored = self.config, len(train)
         if self.unlabelled is not None:
+            pool = allowed(self.unlabelled, train)
             teacher = QFMIQM(dataclasses.replace(c, lambda1=0.0))
             teacher.fit(train, checkpoint=checkpoint and f"{checkpoint}.teacher")
-            pool = allowed(self.unlabelled, train)
             pool.table["score"] = teacher.predict(pool).clip(train.scores.min(), train.scores.max())
             self.pool = data.loader(pool, c.crop, c.batch, torch.initial_seed() % 2**31, flip=True)
         super().fit(train.subset(np.tile(np.arange(len(train)), c.crops)), val, checkpoint)
