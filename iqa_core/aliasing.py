@@ -24,7 +24,7 @@ def describe(method: QFMIQM, dataset: Dataset) -> Tensor:
     """Features (N, 1 + T, C) of the middle crop of every picture; `method.net.panel` turns them into scores."""
     method.net.eval()
     crops = (images.crops(dataset.image(i), method.config.crop, "grid", 1) for i in range(len(dataset)))
-    return torch.cat([method.net.encoder(crop.to(method.device)) for crop in crops])
+    return torch.cat([method.net.features(crop.to(method.device)) for crop in crops])
 
 
 @torch.inference_mode()

@@ -47,6 +47,7 @@ class QFMConfig:
     calm: int = said(1, "ours, epochs before the consistency begins: early features know no quality")
     beta: float = said(0.01, "code, 1 on the scale 0 to 100: below this error the loss is a square")
     crop: int = said(224, "code")
+    shrink: int = said(1, "code, but KonIQ-10k and SPAQ are made smaller once; here a crop is, by this factor")
     crops: int = said(10, "code, crops a picture and epoch")
     epochs: int = said(9, "code")
     batch: int = said(16, "code, for LIVE Challenge; 128 for KonIQ-10k")
@@ -60,9 +61,9 @@ class QFMConfig:
     test_crops: int = said(10, "code, seeded positions; 5 = corners and centre")
 
 
-QUICK = QFMConfig(encoder="tf_efficientnet_lite0", width=96, heads=4, crop=128, crops=1, epochs=3, lr=1e-3,
-                  encoder_rate=0.2, warmup=0.5, decay=2, schedule="new", memory=128, test_crops=5)
-SMOKE = dataclasses.replace(QUICK, width=32, crop=64, epochs=2, memory=64)
+QUICK = QFMConfig(encoder="tf_efficientnet_lite0", width=96, heads=4, tau_s=0.95, crop=256, shrink=2, crops=1, epochs=3,
+                  lr=1e-3, encoder_rate=0.2, warmup=0.5, decay=2, schedule="new", memory=128, test_crops=5)
+SMOKE = dataclasses.replace(QUICK, width=32, crop=64, shrink=1, epochs=2, memory=64)
 
 
 class ViTTokens(nn.Module):
@@ -155,13 +156,17 @@ class Network(nn.Module):
             self.encoder = ViTTokens(config.encoder, config.weights)
         else:
             self.encoder = PyramidTokens(config.encoder, config.weights, config.width)
-        if config.crop % self.encoder.patch:
-            raise ValueError(f"crop={config.crop} is no multiple of {self.encoder.patch}, the patch of "
-                             f"{config.encoder}.")
+        self.shrink, step = config.shrink, config.shrink * self.encoder.patch
+        if config.crop % step:
+            raise ValueError(f"crop={config.crop} is no multiple of {step}, shrink times the patch of {config.encoder}.")
         self.panel = Panel(self.encoder.width, config.heads)
 
+    def features(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 1 + N, C), after the crop was made smaller."""
+        return self.encoder(F.avg_pool2d(x, self.shrink))
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.panel(self.encoder(x))
+        return self.panel(self.features(x))
 
 
 class Records(NamedTuple):
@@ -347,7 +352,7 @@ class QFMIQM(CropMethod):
             more = next(self.stream)
             x, labels = torch.cat([x, more["x"]]), torch.cat([labels, more["score"]])
             ids = torch.cat([ids, more["row"] + self.scored])
-        features = self.net.encoder(x)
+        features = self.net.features(x)
         y = self.net.panel(features).float()
         loss = F.smooth_l1_loss(y[:n], labels[:n], beta=c.beta)
         if len(y) > n:

@@ -274,17 +274,17 @@ def test_only_training_contents_of_the_same_set_are_taken(dataset):
     assert len(allowed(elsewhere, train)) == len(test)
 
 
-def test_consistency_makes_scores_steady():
-    """The claim of the paper, as far as seconds on a CPU can show it."""
-    dataset = data.load("offline")
-    train, _, test = data.splits(dataset, seed=0)
+def test_consistency_makes_scores_steady(dataset):
+    """The claim of the paper, as far as seconds on a CPU can show it: noise of 3 levels, on places not trained on."""
+    train, test = dataset.subset(range(21)), dataset.subset(range(21, 30))
+    config = dataclasses.replace(SMOKE, crop=32, crops=6, batch=8, epochs=5, lr=2e-3, test_crops=4)
     found = {}
     for weight in (0.0, 1.0):
-        method = fitted(dataclasses.replace(SMOKE, lambda1=weight, epochs=4, test_crops=2), train)
+        method = fitted(dataclasses.replace(config, lambda1=weight), train)
         shifts = sensitivity(method, describe(method, test), test.scores)
         found[weight] = metrics.srcc(method.predict(test), test.scores), shifts.mean()
-    assert found[0.0][0] > 0.5 and found[1.0][0] > 0.5
-    assert found[1.0][1] < 0.8 * found[0.0][1], found
+    assert found[0.0][0] > 0.8 and found[1.0][0] > 0.8, found
+    assert found[1.0][1] < 0.7 * found[0.0][1], found
 
 
 # --- measures ---------------------------------------------------------------------------------------------------
