@@ -158,7 +158,7 @@ class Network(nn.Module):
             self.encoder = PyramidTokens(config.encoder, config.weights, config.width)
         self.shrink, step = config.shrink, config.shrink * self.encoder.patch
         if config.crop % step:
-            raise ValueError(f"crop={config.crop} is no multiple of {step}, shrink times the patch of {config.encoder}.")
+            raise ValueError(f"crop={config.crop} is no multiple of {step}, shrink x the patch of {config.encoder}.")
         self.panel = Panel(self.encoder.width, config.heads)
 
     def features(self, x: Tensor) -> Tensor:
