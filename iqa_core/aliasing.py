@@ -49,7 +49,7 @@ def sensitivity(method: QFMIQM, features: Tensor, scores, seed: int = 0, **chang
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         noise, _ = semantic_noise(features, mine, mine, c)
-    pair = features, perturb(features, noise, c.alpha)
+    pair = features, perturb(features, noise, c.alpha, c.rescale)
     before, after = (torch.cat([panel(part) for part in f.split(64)]) for f in pair)
     return ((after - before).abs() / before.std()).cpu().numpy()
 

@@ -43,6 +43,7 @@ class QFMConfig:
     tau_q: float = said(0.1, "ours, what counts as similar quality on the scale [0, 1]; not known")
     tau_s: float = said(0.7, "ours, what counts as similar meaning, a cosine; not known")
     alpha: float = said(1.0, "ours, the plain reading of 'added'")
+    rescale: bool = said(True, "ours, see `perturb`; False = the plain sum")
     memory: int = said(256, "ours, pictures it holds; not known")
     calm: int = said(1, "ours, epochs before the consistency begins: early features know no quality")
     beta: float = said(0.01, "code, 1 on the scale 0 to 100: below this error the loss is a square")
@@ -244,9 +245,13 @@ def semantic_noise(features: Tensor, mine: Records, known: Records, c: QFMConfig
     return known.features[index].to(features.dtype), found
 
 
-def perturb(features: Tensor, noise: Tensor, alpha: float = 1.0) -> Tensor:
-    """F~ = F + alpha sg(F_m), token by token at the same place and c to c; sg stops the gradient. Source: paper."""
-    return features + alpha * noise.detach()
+def perturb(features: Tensor, noise: Tensor, alpha: float = 1.0, rescale: bool = True) -> Tensor:
+    """F~ = (F + alpha sg(F_m)) / (1 + alpha), place by place and c to c; sg stops the gradient.
+
+    The paper says "added", which is rescale=False: F + alpha sg(F_m). But the panel has no bias and no norm at its end,
+    so twice the features score about twice as much, and then only a score of 0 is steady: training collapses.
+    """
+    return (features + alpha * noise.detach()) / (1 + alpha if rescale else 1)
 
 
 def consistency(moved: Tensor, y: Tensor, found: Tensor, beta: float = 0.01) -> Tensor:
@@ -361,7 +366,7 @@ class QFMIQM(CropMethod):
             mine = Records.of(features, labels, ids)
             if self.memory.records is not None:
                 noise, found = semantic_noise(features, mine, self.memory.records, c)
-                moved = self.net.panel(perturb(features, noise, c.alpha)).float()
+                moved = self.net.panel(perturb(features, noise, c.alpha, c.rescale)).float()
                 loss = loss + c.lambda1 * consistency(moved, y, found, c.beta)
             self.memory.add(mine)  # after matching, so that nobody meets itself
         return loss

