@@ -294,7 +294,7 @@ def test_sensitivity_is_the_shift_in_standard_deviations(dataset):
     shifts = sensitivity(method, features, dataset.scores, rule="v1")
     mine = Records.of(features, torch.tensor(dataset.scores, dtype=torch.float32), torch.arange(30))
     torch.manual_seed(0)
-    index, _ = match(mine, mine, "v1")
+    index, _ = match(mine, mine, "v1", CONV.tau_q, CONV.tau_s)
     with torch.inference_mode():
         y, moved = method.net.panel(features), method.net.panel((features + features[index]) / 2)
     assert np.allclose(shifts, (moved - y).abs() / y.std(), atol=1e-2) and shifts.mean() > 0
