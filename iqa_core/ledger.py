@@ -115,8 +115,8 @@ def leaderboard(path: str | Path | None = None, dataset: str | None = None) -> p
         dataset: show this one only.
 
     Returns:
-        DataFrame sorted by dataset, then by median SRCC, best first. "SRCC" is text: the median and, with
-        several seeds, the quartiles. HIGHER = BETTER in SRCC, PLCC, PLCC logistic and KRCC.
+        DataFrame sorted by dataset, then by median SRCC, best first. Variants "... best epoch" stay in the ledger:
+        results are those of the last epoch. "SRCC" is text: the median and, with several seeds, the quartiles. HIGHER = BETTER in SRCC, PLCC, PLCC logistic and KRCC.
 
     Raises:
         ValueError: a dataset of which the ledger knows nothing; as `read`.
@@ -127,7 +127,7 @@ def leaderboard(path: str | Path | None = None, dataset: str | None = None) -> p
             raise ValueError(f"The ledger has no rows of {dataset!r}; choose one of "
                              f"{', '.join(sorted(set(rows['dataset'])))}.")
         rows = rows[rows["dataset"] == dataset]
-    table = summary(rows)
+    table = summary(rows[~rows["variant"].str.endswith("best epoch")])
     rank = table["mode"].map(_RANK).fillna(len(_RANK))
     best = rank.groupby([table[c] for c in ("dataset", "split", "method", "variant")]).transform("min")
     table = table[rank == best].reset_index(drop=True)
