@@ -292,7 +292,7 @@ class QFMIQM(CropMethod):
     """
 
     name = "qfm-iqm"
-    config_class, default = QFMConfig, QUICK
+    config_class = QFMConfig
     network = Network
 
     def __init__(self, config: QFMConfig = QUICK, unlabelled: Dataset | None = None):

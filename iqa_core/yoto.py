@@ -303,7 +303,7 @@ class YOTO(CropMethod):
     """
 
     name = "yoto"
-    config_class, default = YOTOConfig, QUICK
+    config_class = YOTOConfig
     network = Network
 
     def __init__(self, config: YOTOConfig = QUICK):
