@@ -91,7 +91,7 @@ def main() -> int:
     ledger.stamp(ROOT / "README.md", "ledger", ledger.leaderboard())
     ledger.stamp(ROOT / "README.md", "claims", ledger.claims())
     ledger.stamp(ROOT / "README.md", "datasets", data.overview().reset_index())
-    now = protocol.summary(pd.concat(tables))[["dataset", "method", "seeds", "n", "srcc", "srcc_25", "srcc_75", "plcc"]]
+    now = protocol.summary(pd.concat(tables))[["dataset", "method", "variant", "seeds", "n", "srcc", "srcc_25", "srcc_75"]]
     print(f"\nThis run, mode {mode}: median over the splits, with quartiles\n{now.round(3).to_string(index=False)}")
     print(f"\nThe ledger: each method in the most thorough mode so far\n{ledger.leaderboard().to_string(index=False)}")
     print(f"\nEvery row: {HERE / 'ledger.csv'}\nPictures: {BUILT} (notebooks with their figures), {HERE} (figures)")
