@@ -128,6 +128,19 @@ def classifier(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto"
     return model
 
 
+def transformer(name: str, weights: str | Path = "auto") -> tuple[nn.Module, str]:
+    """A ViT of timm without its classifier, for crops of any size that its patches divide.
+
+    Same arguments and errors as `pyramid`. Returns the network, whose `forward_features` wants what `Normalise` gives,
+    and a sentence that says where its weights came from.
+
+    >>> net, _ = transformer("test_vit", "random")
+    >>> net.forward_features(torch.rand(1, 3, 64, 96)).shape  # class token, 4 x 6 patches
+    torch.Size([1, 25, 64])
+    """
+    return _build(name, weights, {"num_classes": 0})
+
+
 def _build(name: str, weights: str | Path, options: dict) -> tuple[nn.Module, str]:
     """The timm network, made with options of timm's, and the sentence about its weights."""
     if not timm.is_model(name):
@@ -139,7 +152,7 @@ def _build(name: str, weights: str | Path, options: dict) -> tuple[nn.Module, st
     if weights == "timm" or weights == "auto" and name not in SHIPPED:
         overlay, source = _from_timm(name)
     else:
-        overlay, source = _from_file(name, weights, head="features_only" not in options)
+        overlay, source = _from_file(name, weights, head=not options)
     # timm warns of the classifier's tensors when only features are built: expected, so not worth a line
     logger = logging.getLogger("timm.models._builder")
     logger.disabled, before = True, logger.disabled

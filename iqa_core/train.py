@@ -62,13 +62,15 @@ class CropMethod:
             self.net = self.network(c).to(self.device, memory_format=torch.channels_last)  # faster on a CPU
             learner = self.learner()
             first = [group["lr"] for group in learner.param_groups]
-            made_of = {"config": dataclasses.asdict(c), "seed": seed, "pictures": f"{train.name} {len(train)}"}
+            made_of = {"config": dataclasses.asdict(c), "variant": getattr(self, "variant", ""), "seed": seed,
+                       "pictures": f"{train.name} {len(train)}"}
             history = self._resume(checkpoint, made_of, learner)
             batches = data.loader(train, c.crop, c.batch, seed, flip=True, references="FR" in self.tasks)
             for epoch in tqdm(range(len(history), c.epochs), "epochs", delay=2, disable="CI" in os.environ):
                 torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
                 batches.sampler.epoch = epoch
                 self.net.train()
+                self.begin(epoch)
                 losses = []
                 for i, batch in enumerate(batches):
                     for group, lr in zip(learner.param_groups, first):
@@ -89,6 +91,9 @@ class CropMethod:
         self.history = pd.DataFrame(history)
         self.net.eval()
         return self
+
+    def begin(self, epoch: int) -> None:
+        """Called before the first step of an epoch, for a child that keeps something from step to step."""
 
     def _judge(self, val: Dataset | None) -> dict[str, float]:
         """SRCC on the validation part a task; the weights are kept if their mean is the best so far."""
