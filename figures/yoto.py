@@ -2,20 +2,16 @@
 
     python figures/yoto.py [scores] [ablations] [claims]
 
-One training runs on each CPU core, or one at a time on a GPU. Rows that the ledger has are not computed again, so a
-stopped run goes on. IQA_MODE=quick (default) trains `yoto.QUICK` on 5 splits, full the paper's settings on 10.
+A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `yoto.QUICK` on 5 splits, full the paper's settings on 10.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
-import sys
 
-import torch
+import trainings
 
-from iqa_core import baselines, data, ledger, modes, protocol, yoto
+from iqa_core import baselines, data, ledger, protocol, yoto
 
 PAPER = "YOTO"
 SEEDS = {"quick": range(5), "full": range(10)}
@@ -26,46 +22,24 @@ ABLATIONS = {"quick": {"ha": False, "sda": False, "asks": "distorted"}}  # the r
 ABLATIONS["full"] = ABLATIONS["quick"] | {"channel": "off", "task_embedding": False}
 
 
-def pictures(name: str, mode: str) -> data.Dataset:
-    return data.load(name).thin(PICTURES[mode].get(name, 10**9))
-
-
-def train(job: tuple[str, dict, int, str]) -> None:
-    """One training on one split, judged into the ledger."""
-    name, changes, seed, mode = job
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)
-    method = yoto.YOTO(dataclasses.replace(CONFIGS[mode], **changes))
-    rows = protocol.run(method, pictures(name, mode), [seed], mode)
-    ledger.append(rows)
-    print(rows[["variant", "dataset", "seed", "srcc", "minutes"]].round(3).to_string(header=False, index=False), flush=True)
-
-
-def train_all(settings: list[tuple[str, dict]], mode: str) -> None:
-    """Every setting on every seed that the ledger does not have yet."""
-    known = ledger.read()
-    done = {(row.dataset, row.variant.split(": ")[0], row.seed) for row in known.itertuples()
-            if row.method == "yoto" and row.mode == mode}
-    jobs = [(name, changes, seed, mode) for seed in SEEDS[mode] for name, changes in settings
-            if (name, yoto.YOTO(dataclasses.replace(CONFIGS[mode], **changes)).variant, seed) not in done]
-    workers = 1 if torch.cuda.is_available() else os.cpu_count()
-    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
-        for _ in pool.imap_unordered(train, jobs, chunksize=1):
-            pass
+def train(name: str, changes: list[dict], mode: str) -> None:
+    methods = [yoto.YOTO(dataclasses.replace(CONFIGS[mode], **change)) for change in changes]
+    trainings.train_all(methods, name, PICTURES[mode].get(name, 10**9), SEEDS[mode], mode)
 
 
 def scores(mode: str) -> None:
     """TID2013 for both tasks and each alone, and metrics on the same pictures; BIQ2021, which has no references."""
+    tid = data.load("tid2013-kodak").thin(PICTURES[mode].get("tid2013-kodak", 10**9))
     for metric in ("psnr", "ssim", "ms_ssim"):
-        ledger.append(protocol.run(baselines.FullReference(metric), pictures("tid2013-kodak", mode), SEEDS[mode], mode))
-    train_all([("tid2013-kodak", {"task": task}) for task in ("joint", "fr", "nr")], mode)
+        ledger.append(protocol.run(baselines.FullReference(metric), tid, SEEDS[mode], mode))
+    train("tid2013-kodak", [{"task": task} for task in ("joint", "fr", "nr")], mode)
     if "biq2021" in data.available():
-        train_all([("biq2021", {"task": "nr"})], mode)
+        train("biq2021", [{"task": "nr"}], mode)
 
 
 def ablations(mode: str) -> None:
     """One part left out or changed at a time."""
-    train_all([("tid2013-kodak", {part: off}) for part, off in ABLATIONS[mode].items()], mode)
+    train("tid2013-kodak", [{part: off} for part, off in ABLATIONS[mode].items()], mode)
 
 
 def claims(mode: str) -> None:
@@ -87,12 +61,4 @@ def claims(mode: str) -> None:
 
 
 if __name__ == "__main__":
-    steps = {"scores": scores, "ablations": ablations, "claims": claims}
-    mode = modes.mode()
-    if mode not in CONFIGS or set(sys.argv[1:]) - set(steps):
-        sys.exit(f"Set IQA_MODE to {' or '.join(CONFIGS)} and choose steps from {', '.join(steps)}.")
-    for step in sys.argv[1:] or steps:
-        try:
-            steps[step](mode)
-        except data.DatasetError as error:  # the sentence is enough, a traceback would hide it
-            sys.exit(str(error))
+    trainings.main({"scores": scores, "ablations": ablations, "claims": claims})

@@ -63,9 +63,10 @@ class QFMConfig:
     test_crops: int = said(10, "code, seeded positions; 5 = corners and centre")
 
 
-QUICK = QFMConfig(encoder="tf_efficientnet_lite0", width=96, heads=4, tau_s=0.95, crop=256, shrink=2, crops=1, epochs=3,
-                  lr=1e-3, encoder_rate=0.2, warmup=0.5, decay=2, schedule="new", memory=128, test_crops=5)
-SMOKE = dataclasses.replace(QUICK, width=32, crop=64, shrink=1, epochs=2, memory=64)
+QUICK = QFMConfig(encoder="tf_efficientnet_lite0", width=96, heads=4, lambda1=0.2, tau_s=0.95, crop=256, shrink=2,
+                  crops=1, epochs=4, lr=1e-3, encoder_rate=0.2, warmup=0.5, decay=3, schedule="new", memory=128,
+                  test_crops=5)
+SMOKE = dataclasses.replace(QUICK, width=32, crop=64, shrink=1, epochs=3, memory=64)
 
 
 class ViTTokens(nn.Module):
@@ -247,12 +248,13 @@ def semantic_noise(features: Tensor, mine: Records, known: Records, c: QFMConfig
 
 
 def perturb(features: Tensor, noise: Tensor, alpha: float = 1.0, rescale: bool = True) -> Tensor:
-    """F~ = (F + alpha sg(F_m)) / (1 + alpha), place by place and c to c; sg stops the gradient.
+    """F~ = F + alpha sg(F_m), place by place and c to c; sg stops the gradient. Then each token gets its length back.
 
-    The paper says "added", which is rescale=False: F + alpha sg(F_m). But the panel has no bias and no norm at its end,
-    so twice the features score about twice as much, and then only a score of 0 is steady: training collapses.
+    The paper says "added" and no more, which is rescale=False. But the panel has no bias and no norm at its end, so
+    longer features score higher, and then only a score of 0 is steady: training collapses. So `rescale` is ours.
     """
-    return (features + alpha * noise.detach()) / (1 + alpha if rescale else 1)
+    moved = features + alpha * noise.detach()
+    return moved * (features.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True)) if rescale else moved
 
 
 def consistency(moved: Tensor, y: Tensor, found: Tensor, beta: float = 0.01) -> Tensor:

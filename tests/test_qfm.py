@@ -162,7 +162,7 @@ def test_consistency_teaches_the_encoder_and_leaves_the_memory_alone():
     net, x = Network(TINY).train(), torch.rand(4, 3, 32, 32)
     features = net.encoder(x)
     noise = features.detach().roll(1, 0).requires_grad_()
-    assert torch.allclose(perturb(features, features, 0.5), features, atol=1e-6)  # the scale is kept
+    assert torch.allclose(perturb(features, noise, 0.5).norm(dim=2), features.norm(dim=2), rtol=1e-4)
     assert torch.equal(perturb(features, noise, 0.5, rescale=False), features + 0.5 * noise)
     y = net.panel(features)
     assert consistency(net.panel(perturb(features, noise, 0.0)), y, torch.ones(4)).item() == 0
@@ -190,7 +190,8 @@ def test_a_step_adds_up_the_losses_of_its_parts():
     torch.manual_seed(1)
     index, _ = match(Records.of(features, second["score"], torch.arange(4)), method.memory.records, "v1")
     assert (index != torch.arange(4)).all()
-    moved = method.net.panel((features + 0.5 * method.memory.records.features[index].float()) / 1.5)
+    moved = features + 0.5 * method.memory.records.features[index].float()
+    moved = method.net.panel(moved * features.norm(dim=2, keepdim=True) / moved.norm(dim=2, keepdim=True))
     y = method.net.panel(features)
     squares = nn.functional.smooth_l1_loss(y, second["score"], beta=0.01)
     wanted = squares + 2 * nn.functional.smooth_l1_loss(moved, y, beta=0.01)
@@ -303,7 +304,7 @@ def test_sensitivity_is_the_shift_in_standard_deviations(dataset):
     torch.manual_seed(0)
     index, _ = match(mine, mine, "v1", CONV.tau_q, CONV.tau_s)
     with torch.inference_mode():
-        y, moved = method.net.panel(features), method.net.panel((features + features[index]) / 2)
+        y, moved = method.net.panel(features), method.net.panel(perturb(features, features[index]))
     assert np.allclose(shifts, (moved - y).abs() / y.std(), atol=1e-2) and shifts.mean() > 0
 
 

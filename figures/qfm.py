@@ -1,0 +1,112 @@
+"""QFM-IQM judged: baseline, consistency and its controls, pseudo-labels, few labels; sensitivity; the claims.
+
+    python figures/qfm.py [scores] [claims]
+
+A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `qfm.QUICK` on 5 splits, full the paper's
+settings on 10. With a share of the scores a picture is seen the more often, so that all shares below one take equally
+many steps. `qfm_measures.csv` holds what the ledger has no column for: on the test pictures, the sensitivity S to
+noise of each kind, the standard deviation `sd` of the scores by which it is divided, and rho of `aliasing`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import trainings
+
+from iqa_core import ledger, protocol, qfm
+from iqa_core.aliasing import aliasing, describe, sensitivity
+from iqa_core.data import Dataset, load
+from iqa_core.files import atomic, locked
+
+PAPER, DATASET = "QFM-IQM", "biq2021"
+SEEDS = {"quick": range(5), "full": range(10)}
+PICTURES = {"quick": 1500, "full": 10**9}
+CONFIGS = {"quick": qfm.QUICK, "full": dataclasses.replace(qfm.QFMConfig(), lambda1=qfm.QUICK.lambda1)}
+VISITS = {"quick": 0.5, "full": 10}  # crops an epoch x share of the scores, for shares below one
+SHARES = (0.1, 0.25, 0.5)
+RULES = ("v1", "random", "gaussian")
+MEASURES = Path(__file__).with_name("qfm_measures.csv")
+
+
+class Measured(qfm.QFMIQM):
+    """QFM-IQM that writes down, beside its scores, what noise does to them."""
+
+    def predictions(self, dataset: Dataset) -> dict[str, np.ndarray]:
+        features, plain = describe(self, dataset), {"alpha": 1.0, "tau_q": 0.1, "tau_s": qfm.QUICK.tau_s}
+        row = {"variant": self.variant, "seed": torch.initial_seed(), "n": len(dataset)}
+        row |= {f"S {rule}": sensitivity(self, features, dataset.scores, rule=rule, **plain).mean()
+                for rule in ("v3", *RULES)}
+        with torch.inference_mode():
+            row["sd"] = torch.cat([self.net.panel(part) for part in features.split(64)]).std().item()
+        row["rho"] = aliasing(features[:, 0].cpu(), dataset.scores)[0]
+        with locked(MEASURES):
+            rows = pd.DataFrame([row])
+            if MEASURES.is_file():
+                rows = pd.concat([pd.read_csv(MEASURES), rows]).drop_duplicates(["variant", "seed", "n"], keep="last")
+            with atomic(MEASURES) as temporary:
+                rows.sort_values(["variant", "seed", "n"]).to_csv(temporary, index=False, float_format="%.4f")
+        return super().predictions(dataset)
+
+
+def methods(mode: str) -> list[qfm.QFMIQM]:
+    """All that is trained: for every share of the scores the baseline and the method; controls; pseudo-labels."""
+    config, everything = CONFIGS[mode], load(DATASET).thin(PICTURES[mode])
+    found = [Measured(dataclasses.replace(config, lambda1=0.0)), Measured(config)]
+    found += [Measured(dataclasses.replace(config, rule=rule)) for rule in RULES]
+    for share in SHARES[::-1]:
+        few = dataclasses.replace(config, labels=share, crops=round(VISITS[mode] / share))
+        found += [Measured(dataclasses.replace(few, lambda1=0.0)), Measured(few), Measured(few, everything)]
+    return found
+
+
+def scores(mode: str) -> None:
+    trainings.train_all(methods(mode), DATASET, PICTURES[mode], SEEDS[mode], mode)
+
+
+def claims(mode: str) -> None:
+    """Each claim from pairs of trainings on the same splits."""
+    rows = ledger.read()
+    rows = rows[(rows["method"] == "qfm-iqm") & (rows["mode"] == mode) & (rows["dataset"] == DATASET)]
+    measures = pd.read_csv(MEASURES)
+
+    def of(variant: str, measure: str = "srcc") -> pd.DataFrame:
+        """One variant's rows; a measure stands where SRCC does, with its sign turned if LOWER is better."""
+        found = rows[rows["variant"] == f"{variant}: NR"]
+        if measure == "srcc":
+            return found
+        values = measures[measures["variant"] == variant].merge(found[["seed", "n"]]).set_index("seed")[measure]
+        return found.assign(srcc=found["seed"].map(values) * (-1 if measure.startswith("S ") else 1))
+
+    def test(name: str, text: str, measure: str, with_it: pd.DataFrame, without: pd.DataFrame) -> None:
+        remark = "" if mode == "full" else "lite0 for the ViT, few epochs on a CPU"
+        ledger.claim(f"qfm-iqm {name}", PAPER, text, DATASET, measure, protocol.compare(with_it, without), remark)
+
+    full = "consistency v3"
+    for what, measure in (("a", "S v3"), ("a rho", "rho")):
+        sign = "-" if measure == "S v3" else ""
+        text = "consistency lowers the sensitivity to noise" if sign else "consistency lowers aliasing"
+        test(what, text, f"{sign}{measure}, ({full}) - (baseline)", of(full, measure), of("baseline", measure))
+    for rule in RULES:
+        test(f"b {rule}", f"matched noise beats {rule} noise", f"SRCC, (v3) - ({rule})", of(full),
+             of(f"consistency {rule}"))
+    test("c 100%", "consistency beats the baseline", f"SRCC, ({full}) - (baseline)", of(full), of("baseline"))
+    gains = {}
+    for share in SHARES:
+        few = f"{share:.0%} of the scores"
+        best, base = of(f"{full}, {few}, unlabelled from {DATASET}"), of(f"baseline, {few}")
+        test(f"c {share:.0%}", f"the full method beats the baseline, {few}", "SRCC, (full) - (baseline)", best, base)
+        gains[share] = best.assign(srcc=best["srcc"].to_numpy() - base["srcc"].to_numpy())  # both in order of seeds
+        test(f"d {share:.0%}", f"unlabelled pictures help, {few}", f"SRCC, ({full} + unlabelled) - ({full})", best,
+             of(f"{full}, {few}"))
+    few, most = min(SHARES), max(SHARES)
+    test("c few", "the fewer the scores, the more it gains", f"gain with {few:.0%} - gain with {most:.0%}", gains[few],
+         gains[most])
+
+
+if __name__ == "__main__":
+    trainings.main({"scores": scores, "claims": claims})

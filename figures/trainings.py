@@ -1,0 +1,50 @@
+"""Many trainings, judged into the ledger: what the figures of the papers share.
+
+One training runs on each CPU core, or one at a time on a GPU. Rows that the ledger has are not computed again, so a
+stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+import torch
+
+from iqa_core import data, ledger, modes, protocol
+
+
+def train(job: tuple) -> None:
+    """One training on one split, judged into the ledger."""
+    method, name, at_most, seed, mode = job
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    rows = protocol.run(method, data.load(name).thin(at_most), [seed], mode)
+    ledger.append(rows)
+    print(rows[["variant", "dataset", "seed", "srcc", "minutes"]].round(3).to_string(header=False, index=False), flush=True)
+
+
+def train_all(methods: list, name: str, at_most: int, seeds: Iterable[int], mode: str) -> None:
+    """Every method on every split of at most so many pictures, without those that the ledger knows."""
+    done = {(row.method, row.variant.split(": ")[0], row.seed) for row in ledger.read().itertuples()
+            if (row.dataset, row.mode) == (name, mode)}
+    jobs = [(method, name, at_most, seed, mode) for seed in seeds for method in methods
+            if (method.name, method.variant, seed) not in done]
+    workers = 1 if torch.cuda.is_available() else os.cpu_count()
+    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
+        for _ in pool.imap_unordered(train, jobs, chunksize=1):
+            pass
+
+
+def main(steps: dict[str, Callable[[str], None]]) -> None:
+    """Run the steps that the command line names, or all; each gets the mode."""
+    mode = modes.mode()
+    if mode == "smoke" or set(sys.argv[1:]) - set(steps):
+        sys.exit(f"Set IQA_MODE to quick or full and choose steps from {', '.join(steps)}.")
+    for step in sys.argv[1:] or steps:
+        try:
+            steps[step](mode)
+        except data.DatasetError as error:  # the sentence is enough, a traceback would hide it
+            sys.exit(str(error))
