@@ -26,7 +26,7 @@ from iqa_core.files import atomic, locked
 PAPER, DATASET = "QFM-IQM", "biq2021"
 SEEDS = {"quick": range(5), "full": range(10)}
 PICTURES = {"quick": 1500, "full": 10**9}
-CONFIGS = {"quick": qfm.QUICK, "full": dataclasses.replace(qfm.QFMConfig(), lambda1=qfm.QUICK.lambda1)}
+CONFIGS = {"quick": qfm.QUICK, "full": qfm.QFMConfig()}
 VISITS = {"quick": 0.5, "full": 10}  # crops an epoch x share of the scores, for shares below one
 SHARES = (0.1, 0.25, 0.5)
 RULES = ("v1", "random", "gaussian")
