@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,24 +41,22 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept, because many writers choose the format by it.
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(8)}{path.suffix}")
     try:
         yield temporary
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def locked(path: str | Path) -> Iterator[None]:
-    """Let one process at a time work on `path`. The lock is `path.lock`; the system frees it if a process dies."""
+def locked(path: str | Path) -> FileLock:
+    """A context in which one process at a time works on `path`.
+
+    The lock is `path.lock`; the system frees it if a process dies.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(path.name + ".lock")):
-        yield
+    return FileLock(path.with_name(path.name + ".lock"))
 
 
 def prepare(folder: str | Path, make: Callable[[Path], object]) -> Path:
@@ -74,10 +72,10 @@ def prepare(folder: str | Path, make: Callable[[Path], object]) -> Path:
         if not folder.is_dir():
             for leftover in folder.parent.glob(f".{folder.name}-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}")
+            temporary.mkdir()
             try:
                 make(temporary)
-                os.chmod(temporary, 0o755)
                 os.replace(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
