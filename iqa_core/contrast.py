@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import io
 import math
 import os
 import re
@@ -30,7 +29,7 @@ from tqdm import tqdm
 from iqa_core import backbones, images
 from iqa_core.data import Dataset
 from iqa_core.distortions import TYPES, distort
-from iqa_core.files import atomic, read_tensors
+from iqa_core.files import half, read_tensors, resume, write_tensors
 from iqa_core.pairs import PretrainConfig, make_pairs
 
 
@@ -237,7 +236,7 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
     learner = {"lars": LARS, "sgd": partial(torch.optim.SGD, momentum=0.9)}[config.optimiser](
         model.query.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     made_of = {"config": dataclasses.asdict(config), "pictures": _about(pictures)}
-    history = _resume(checkpoint, made_of, model, learner)
+    history = resume(checkpoint, made_of, model=model, learner=learner).get("history", [])
     per_epoch = len(pictures) // config.batch
     steps = range(len(history), round(config.epochs * per_epoch))
     loader = DataLoader(pictures, batch_sampler=(_rows(step, len(pictures), config) for step in steps),
@@ -270,9 +269,8 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
         if queue is not None:
             model.enqueue(k)  # after the loss: a key is never the negative of its own query
         if checkpoint and (len(history) % every == 0 or step == steps[-1]):
-            with atomic(checkpoint) as temporary:
-                torch.save({**made_of, "model": model.state_dict(), "learner": learner.state_dict(),
-                            "history": history}, temporary)
+            write_tensors(checkpoint, {**made_of, "model": model.state_dict(), "learner": learner.state_dict(),
+                                       "history": history})
     return model.eval(), pd.DataFrame(history)
 
 
@@ -298,25 +296,9 @@ def _about(pictures: Sequence[Tensor]) -> str:
     return f"{len(pictures)} {hashlib.sha256(ends).hexdigest()[:12]}"
 
 
-def _resume(path: str | Path | None, made_of: dict, model: MoCo, learner) -> list[dict]:
-    """Load a checkpoint into model and optimiser, if there is one; returns its history."""
-    if path is None or not Path(path).is_file():
-        return []
-    saved = read_tensors(path)
-    if any(saved.get(key) != value for key, value in made_of.items()):
-        raise ValueError(f"{path}: was made with other settings or pictures. Remove it, or name another checkpoint.")
-    model.load_state_dict(saved["model"])
-    learner.load_state_dict(saved["learner"])
-    return saved["history"]
-
-
 def save_expert(path: str | Path, backbone: nn.Module, config: PretrainConfig) -> None:
     """Write the expert as one small file: tensors at half precision, and how they were made."""
-    state = {key: value.half() if value.is_floating_point() else value for key, value in backbone.state_dict().items()}
-    buffer = io.BytesIO()  # torch writes a file's name into it; from memory, the same expert gives the same bytes
-    torch.save({"model": state, "config": dataclasses.asdict(config)}, buffer)
-    with atomic(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+    write_tensors(path, {"model": half(backbone), "config": dataclasses.asdict(config)})
 
 
 # --- what an expert knows ---------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
+from torch import nn
 
 
 def cache_dir() -> Path:
@@ -89,3 +90,39 @@ def read_tensors(path: str | Path) -> dict:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as weights ({error}). Give a file that holds tensors only; copy "
                          "or make it again.") from error
+
+
+def write_tensors(path: str | Path, content: dict) -> None:
+    """Write tensors, plain numbers and texts as one file, all of it or nothing. Equal contents give equal bytes."""
+    with atomic(path) as temporary, open(temporary, "wb") as file:  # given a name, torch would write it into the file
+        torch.save(content, file)
+
+
+def half(module: nn.Module) -> dict[str, torch.Tensor]:
+    """A module's state at half precision, for a small file."""
+    return {key: value.half() if value.is_floating_point() else value for key, value in module.state_dict().items()}
+
+
+def resume(path: str | Path | None, made_of: dict, **parts) -> dict:
+    """Go on from a checkpoint: load the state of each part (module or optimiser) from it.
+
+    Args:
+        path: the checkpoint. None or an absent file: nothing is loaded.
+        made_of: what must stand in it, word for word.
+        parts: by their names in the checkpoint.
+
+    Returns:
+        All that the checkpoint holds; {} if there is none.
+
+    Raises:
+        ValueError: it is damaged, or was made with something else.
+    """
+    if path is None or not Path(path).is_file():
+        return {}
+    saved = read_tensors(path)
+    if any(saved.get(key) != value for key, value in made_of.items()):
+        raise ValueError(f"{path}: was made with other settings, seed or pictures. Remove it, or name another "
+                         "checkpoint.")
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    return saved

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from iqa_core import data, images, metrics
 from iqa_core.data import Dataset
-from iqa_core.files import atomic, read_tensors
+from iqa_core.files import half, read_tensors, resume, write_tensors
 
 
 class CropMethod:
@@ -107,23 +107,14 @@ class CropMethod:
 
     def _write(self, path: str | Path | None, made_of: dict, learner, history: list[dict]) -> None:
         if path is not None:
-            with atomic(path) as temporary:
-                torch.save({**made_of, "net": self.net.state_dict(), "learner": learner.state_dict(),
-                            "history": history, "best": self.best}, temporary)
+            write_tensors(path, {**made_of, "net": self.net.state_dict(), "learner": learner.state_dict(),
+                                 "history": history, "best": self.best})
 
     def _resume(self, path: str | Path | None, made_of: dict, learner) -> list[dict]:
         """Load a checkpoint, if there is one; returns its history."""
-        self.best = None
-        if path is None or not Path(path).is_file():
-            return []
-        saved = read_tensors(path)
-        if any(saved.get(key) != value for key, value in made_of.items()):
-            raise ValueError(f"{path}: was made with other settings, seed or pictures. Remove it, or name another "
-                             "checkpoint.")
-        self.net.load_state_dict(saved["net"])
-        learner.load_state_dict(saved["learner"])
-        self.best = saved["best"]
-        return saved["history"]
+        saved = resume(path, made_of, net=self.net, learner=learner)
+        self.best = saved.get("best")
+        return saved.get("history", [])
 
     def predictions(self, dataset: Dataset) -> dict[str, np.ndarray]:
         """Scores (N,) for every task, after the last epoch and, where a validation part was given, after the best.
@@ -183,10 +174,8 @@ class CropMethod:
 
     def save(self, path: str | Path) -> None:
         """Write config and weights as one file of tensors, at half precision, all of it or nothing."""
-        state = {key: value.half() if value.is_floating_point() else value
-                 for key, value in self._fitted().state_dict().items()}
-        with atomic(path) as temporary:
-            torch.save({"method": self.name, "config": dataclasses.asdict(self.config), "net": state}, temporary)
+        net = half(self._fitted())
+        write_tensors(path, {"method": self.name, "config": dataclasses.asdict(self.config), "net": net})
 
     @classmethod
     def load(cls, path: str | Path):

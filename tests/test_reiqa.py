@@ -221,7 +221,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
     assert len(calls) == 10  # a finished run is only read
     with pytest.raises(ValueError, match="killed.pt: was made with other settings"):
         pretrain(photos(), dataclasses.replace(TINY, lr=0.01), tmp_path / "killed.pt")
-    with pytest.raises(ValueError, match="killed.pt: was made with other settings or pictures"):
+    with pytest.raises(ValueError, match="killed.pt: was made with other settings, seed or pictures"):
         pretrain(photos()[::-1], TINY, tmp_path / "killed.pt")
     (tmp_path / "killed.pt").write_bytes(b"no file of tensors")
     with pytest.raises(ValueError, match="killed.pt: cannot be read"):
