@@ -8,6 +8,7 @@ file is replaced whole.
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -38,11 +39,9 @@ def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     if missing or unknown:
         raise ValueError(f"{where}: no ledger rows (missing columns: {', '.join(missing) or 'none'}; "
                          f"unknown: {', '.join(map(str, unknown)) or 'none'}). Use protocol.run's rows.")
-    frame = frame[COLUMNS].copy()
-    for column in COLUMNS:
-        if column not in _WHOLE + _DECIMAL:
-            frame[column] = frame[column].fillna("").astype(str)
-            continue
+    texts = [c for c in COLUMNS if c not in _WHOLE + _DECIMAL]
+    frame = frame[COLUMNS].assign(**frame[texts].fillna("").astype(str))
+    for column in _WHOLE + _DECIMAL:
         try:
             values = pd.to_numeric(frame[column].mask(frame[column] == "")).astype(float)
             frame[column] = values.round(4) if column in _DECIMAL else values.astype("int64")
@@ -97,11 +96,15 @@ def append(rows: pd.DataFrame, path: str | Path | None = None) -> Path:
     >>> read(path)[["method", "seed", "srcc"]].values.tolist()
     [['PSNR', 0, 0.6], ['PSNR', 1, 0.7]]
     """
-    path, rows = Path(path or default_path()), _checked(rows, "append")
+    return _merge(Path(path or default_path()), _checked(rows, "append"), KEY, read)
+
+
+def _merge(path: Path, rows: pd.DataFrame, key: list[str], reader: Callable[[Path], pd.DataFrame]) -> Path:
+    """Put rows into a CSV file, in the order of their keys; one that is there already is replaced."""
     with locked(path):
         if path.is_file():
-            rows = pd.concat([read(path), rows], ignore_index=True)
-        rows = rows.drop_duplicates(KEY, keep="last").sort_values(KEY, kind="stable")
+            rows = pd.concat([reader(path), rows], ignore_index=True)
+        rows = rows.drop_duplicates(key, keep="last").sort_values(key, kind="stable")
         with atomic(path) as temporary:
             rows.to_csv(temporary, index=False, lineterminator="\n")
     return path
@@ -167,14 +170,12 @@ def claim(name: str, paper: str, text: str, dataset: str, measure: str, effect: 
     verdict = ("holds" if effect["low"] > -margin else "does not hold" if effect["high"] < -margin else "not decided")
     row = [name, paper, text, dataset, measure, *(round(float(effect[key]), 3) for key in ("difference", "low", "high")),
            int(effect["pairs"]), verdict, remark]
-    with locked(path):
-        rows = pd.DataFrame([row], columns=CLAIM_COLUMNS)
-        if path.is_file():
-            rows = pd.concat([pd.read_csv(path, keep_default_na=False), rows], ignore_index=True)
-        rows = rows.drop_duplicates(["claim", "dataset"], keep="last").sort_values(["claim", "dataset"], kind="stable")
-        with atomic(path) as temporary:
-            rows.to_csv(temporary, index=False, lineterminator="\n")
+    _merge(path, pd.DataFrame([row], columns=CLAIM_COLUMNS), ["claim", "dataset"], _read_claims)
     return verdict
+
+
+def _read_claims(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, keep_default_na=False)
 
 
 def claims(path: str | Path | None = None) -> pd.DataFrame:
@@ -183,7 +184,7 @@ def claims(path: str | Path | None = None) -> pd.DataFrame:
     Raises:
         FileNotFoundError: no claim has been tested yet.
     """
-    rows = pd.read_csv(path or default_path().with_name("claims.csv"), keep_default_na=False)
+    rows = _read_claims(path or default_path().with_name("claims.csv"))
     effect = [f"{row.effect:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows.itertuples()]
     return pd.DataFrame({"paper": rows["paper"], "claim": rows["text"], "on": rows["dataset"], "measure": rows["measure"],
                          "effect": effect, "verdict": rows["verdict"]})
