@@ -99,6 +99,9 @@ def _tensors(path: str | Path) -> dict[str, Tensor]:
 
 def expert(path: str | Path) -> nn.Module:
     """The quality expert in a file of `save_expert`, or in the authors' checkpoint (a ResNet-50)."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: there is no quality expert. Train one with contrast.pretrain, write it with "
+                         "contrast.save_expert and give its path as quality=, or use experts='content'.")
     return network(read_tensors(path).get("config", {"backbone": "resnet50"})["backbone"], path)
 
 

@@ -204,11 +204,10 @@ def plcc_logistic(pred, mos) -> float:
     return _correlation(stats.pearsonr, fitted, mos)
 
 
-def bootstrap(pred, mos, statistic: Callable = srcc, n: int = 1000, seed: int = 0, groups=None,
-              level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of a statistic: how far would it move if other pictures had been rated?
+def bootstrap(pred, mos, statistic: Callable = srcc, n: int = 1000, seed: int = 0, groups=None) -> tuple[float, float]:
+    """95 % interval of a statistic, by percentiles: how far would it move if other pictures had been rated?
 
-        low, high = quantiles (1 - level) / 2 and (1 + level) / 2 of the statistic over n resamples
+        low, high = quantiles 0.025 and 0.975 of the statistic over n resamples
 
     Pictures of one content are no independent evidence: give `groups=dataset.table["content"]`, and whole
     contents are drawn. Below about 20 contents the interval is still somewhat too narrow.
@@ -218,13 +217,12 @@ def bootstrap(pred, mos, statistic: Callable = srcc, n: int = 1000, seed: int = 
         statistic: any function of (pred, mos).
         n, seed: number of resamples and their seed.
         groups: (N,) content of each picture; default: each picture on its own.
-        level: share of the resamples inside the interval, between 0 and 1.
 
     Returns:
         (low, high). Resamples whose statistic is NaN, because they are constant, are left out.
 
     Raises:
-        ValueError: as `srcc`; groups of another length; fewer than 3 contents; a level outside (0, 1).
+        ValueError: as `srcc`; groups of another length; fewer than 3 contents.
 
     Source: Efron (1979); for contents, Field and Welsh, Bootstrapping clustered data (2007).
 
@@ -234,8 +232,6 @@ def bootstrap(pred, mos, statistic: Callable = srcc, n: int = 1000, seed: int = 
     True
     """
     pred, mos = pair(pred, mos)
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1, for example 0.95.")
     groups = np.arange(len(pred)) if groups is None else np.asarray(groups)
     if groups.shape != pred.shape:
         raise ValueError(f"groups has shape {groups.shape}, pred has {pred.shape}: give one content each.")
@@ -251,7 +247,7 @@ def bootstrap(pred, mos, statistic: Callable = srcc, n: int = 1000, seed: int = 
             times = np.bincount(rng.integers(total, size=total), minlength=total)
             rows = np.repeat(np.arange(len(pred)), times[content])  # as often as its content is drawn
             found.append(statistic(pred[rows], mos[rows]))
-        low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
+        low, high = np.nanquantile(found, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -275,7 +271,8 @@ def expect(x: torch.Tensor, name: str = "x") -> torch.Tensor:
     return x
 
 
-def _expect_pair(x: torch.Tensor, x_ref: torch.Tensor, least: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def expect_pair(x: torch.Tensor, x_ref: torch.Tensor, least: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return x and x_ref, at least in float32, if both are such batches of one shape and `least` pixels a side."""
     if expect(x, "x").shape != expect(x_ref, "x_ref").shape:
         raise ValueError(f"x has shape {tuple(x.shape)} and x_ref has {tuple(x_ref.shape)}: they must agree; "
                          "crop or resize one of them.")
@@ -304,7 +301,7 @@ def psnr(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
     >>> psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)).round(decimals=3)
     tensor([20.])
     """
-    x, x_ref = _expect_pair(x, x_ref)
+    x, x_ref = expect_pair(x, x_ref)
     return -10 * torch.log10(((x - x_ref) ** 2).mean((1, 2, 3)))
 
 
@@ -348,7 +345,7 @@ def ssim_map(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
     >>> ssim_map(torch.rand(2, 3, 32, 40), torch.rand(2, 3, 32, 40)).shape
     torch.Size([2, 3, 22, 30])
     """
-    luminance, structure = _ssim_terms(*_expect_pair(x, x_ref, least=11))
+    luminance, structure = _ssim_terms(*expect_pair(x, x_ref, least=11))
     return luminance * structure
 
 
@@ -371,10 +368,9 @@ def ssim(x: torch.Tensor, x_ref: torch.Tensor, downsample: bool = False) -> torc
     >>> ssim(torch.ones(1, 3, 32, 32), torch.ones(1, 3, 32, 32))
     tensor([1.])
     """
-    x, x_ref = _expect_pair(x, x_ref, least=11)
+    x, x_ref = expect_pair(x, x_ref, least=11)
     factor = max(1, int(min(x.shape[-2:]) / 256 + 0.5)) if downsample else 1
-    luminance, structure = _ssim_terms(F.avg_pool2d(x, factor), F.avg_pool2d(x_ref, factor))
-    return (luminance * structure).mean((1, 2, 3))
+    return ssim_map(F.avg_pool2d(x, factor), F.avg_pool2d(x_ref, factor)).mean((1, 2, 3))
 
 
 def ms_ssim(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
@@ -393,7 +389,7 @@ def ms_ssim(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
     >>> ms_ssim(torch.ones(1, 3, 176, 176), torch.ones(1, 3, 176, 176))
     tensor([1.])
     """
-    x, x_ref = _expect_pair(x, x_ref, least=161)  # so that the window still fits after four halvings
+    x, x_ref = expect_pair(x, x_ref, least=161)  # so that the window still fits after four halvings
     result = 1.0
     for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
         if scale > 0:

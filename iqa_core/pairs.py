@@ -26,7 +26,7 @@ from torch import Generator, Tensor
 
 from iqa_core import images
 from iqa_core.distortions import TYPES, distort
-from iqa_core.settings import said
+from iqa_core.settings import expect_words, said
 
 NOTHING = TYPES.index("mean_shift") + 1, 3  # the cell of the bank that adds 0: the pristine version
 BORDER = 8  # px of a region that no full-scale crop uses: filters see real neighbours, not repeated edges
@@ -57,10 +57,7 @@ class PretrainConfig:
     seed: int = said(0, "ours")
 
     def __post_init__(self):
-        for name, known in {"swap": ("clean", "off", "aliased"), "negatives": ("queue", "batch"),
-                            "optimiser": ("lars", "sgd")}.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(known)}.")
+        expect_words(self, swap=("clean", "off", "aliased"), negatives=("queue", "batch"), optimiser=("lars", "sgd"))
         if not 0 <= self.overlap[0] < self.overlap[1] < 1:
             raise ValueError(f"overlap={self.overlap}: give two shares of a crop, the smaller first, below 1.")
         if self.negatives == "queue" and self.queue < self.batch * self.pairs:

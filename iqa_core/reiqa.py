@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,13 +21,13 @@ from iqa_core import backbones, data, images, metrics
 from iqa_core.baselines import FeatureMethod, features, fingerprint, halve, ridge_score, ridges
 from iqa_core.contrast import expert, network
 from iqa_core.data import Dataset
-from iqa_core.settings import said
+from iqa_core.settings import expect_words, said
 
 ALPHAS = np.geomspace(1e-3, 1e3, 100)
 SHIPPED = Path(__file__).with_name("weights") / "reiqa_lite0.pt"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ReIQAConfig:
     """Which experts look, at what, and how the regression is chosen."""
 
@@ -60,15 +59,14 @@ class ReIQA(FeatureMethod):
 
     def __init__(self, config: ReIQAConfig | dict = ReIQAConfig()):
         self.config = config = ReIQAConfig(**config) if isinstance(config, dict) else config  # a file holds a dict
-        if config.experts not in ("both", "content", "quality"):
-            raise ValueError(f"experts={config.experts!r} is unknown; choose 'both', 'content' or 'quality'.")
+        expect_words(config, experts=("both", "content", "quality"))
         self.settings = {"config": dataclasses.asdict(config)}
         self.variant = config.experts + (", full reference" if config.full_reference else "")
         if config.alpha is not None:
             self.grid, self.default = [config.alpha], config.alpha
         self.nets = nn.ModuleDict()
         if config.experts != "content":
-            self.nets["quality"] = _quality_expert(config.quality)
+            self.nets["quality"] = expert(config.quality or SHIPPED)
         if config.experts != "quality":
             net = network(config.content, config.content_weights)
             self.nets["content"] = nn.Sequential(backbones.Normalise(config.content), net)
@@ -138,15 +136,6 @@ class ReIQA(FeatureMethod):
         references = dataclasses.replace(dataset, table=once.assign(image=once["reference"]))
         row = dict(zip(once["reference"], self._cached(references)))
         return np.abs(np.stack([row[name] for name in dataset.table["reference"]]) - found)
-
-
-def _quality_expert(path: str) -> nn.Module:
-    """The expert in the file, or the one that ships."""
-    file = Path(path or SHIPPED)
-    if not file.is_file():
-        raise ValueError(f"{file}: there is no quality expert. Train one with contrast.pretrain, write it with "
-                         "contrast.save_expert and give its path as quality=, or use experts='content'.")
-    return expert(file)
 
 
 def best_alpha(method: ReIQA, dataset: Dataset, seeds: Iterable[int] = range(10)) -> float:

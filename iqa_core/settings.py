@@ -12,6 +12,19 @@ def said(default, source: str):
     return dataclasses.field(default=default, metadata={"source": source})
 
 
+def expect_words(config, **known: tuple[str, ...]) -> None:
+    """ValueError if a field of a config holds none of the words that it may.
+
+    >>> from iqa_core.pairs import PretrainConfig
+    >>> expect_words(PretrainConfig(), swap=("on", "off"))
+    Traceback (most recent call last):
+    ValueError: swap='clean' is unknown; choose one of on, off.
+    """
+    for name, words in known.items():
+        if getattr(config, name) not in words:
+            raise ValueError(f"{name}={getattr(config, name)!r} is unknown; choose one of {', '.join(words)}.")
+
+
 def table(config) -> pd.DataFrame:
     """A config as a table: every field, its value, and who says so. A changed default counts as ours.
 

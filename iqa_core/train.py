@@ -132,11 +132,10 @@ class CropMethod:
 
     def predict(self, dataset: Dataset) -> np.ndarray:
         """Scores (N,) for the first of `tasks`, HIGHER = BETTER."""
-        self._fitted()
         return self._scores(dataset, self.tasks[0])
 
     def _scores(self, dataset: Dataset, task: str) -> np.ndarray:
-        self.net.eval()
+        self._fitted().eval()
         found = []
         for i in tqdm(range(len(dataset)), f"scores of {dataset.name}", delay=2, disable="CI" in os.environ):
             reference = dataset.reference(i)[None] if task == "FR" else None
@@ -154,9 +153,7 @@ class CropMethod:
             x_ref = None
         if x_ref is None and "NR" not in self.tasks:
             raise ValueError(f"{self.name} was trained for full-reference input only: call score(x, x_ref).")
-        metrics.expect(x)
-        if x_ref is not None and metrics.expect(x_ref, "x_ref").shape != x.shape:
-            raise ValueError(f"x is {tuple(x.shape)} and x_ref {tuple(x_ref.shape)}; they must be of one size.")
+        metrics.expect_pair(x, x if x_ref is None else x_ref)
         return self._by_crops(x, x_ref)
 
     @torch.inference_mode()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -19,13 +18,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from iqa_core import backbones
-from iqa_core.settings import said
+from iqa_core.settings import expect_words, said
 from iqa_core.train import CropMethod
 
 Grid = tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class YOTOConfig:
     """What is built and how it is trained. The defaults are the paper's; `QUICK` and `SMOKE` fit a CPU."""
 
@@ -51,10 +50,8 @@ class YOTOConfig:
     test_crops: int = said(20, "code, seeded positions; 5 = corners and centre")
 
     def __post_init__(self):
-        words = {"task": ("joint", "fr", "nr"), "channel": ("full", "pooled", "off"), "asks": ("reference", "distorted")}
-        for name, known in words.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(known)}.")
+        expect_words(self, task=("joint", "fr", "nr"), channel=("full", "pooled", "off"),
+                     asks=("reference", "distorted"))
 
 
 QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, width=64, channel="pooled", recompute=False,

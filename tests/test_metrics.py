@@ -138,12 +138,13 @@ def test_the_wrong_direction_is_not_flattered():
 # ---- The bootstrap -----------------------------------------------------------------------------------------------
 
 
-def test_bootstrap_is_seeded_and_widens_with_the_level():
+def test_bootstrap_is_seeded_and_narrows_with_more_pictures():
     pred, mos = scores(60)
-    narrow, wide = bootstrap(pred, mos, n=200, level=0.8), bootstrap(pred, mos, n=200, level=0.99)
-    assert wide[0] < narrow[0] < srcc(pred, mos) < narrow[1] < wide[1]
-    assert bootstrap(pred, mos, n=200, level=0.8) == narrow
-    assert bootstrap(pred, mos, n=200, level=0.8, seed=1) != narrow
+    low, high = bootstrap(pred, mos, n=200)
+    assert low < srcc(pred, mos) < high
+    assert bootstrap(pred, mos, n=200) == (low, high) != bootstrap(pred, mos, n=200, seed=1)
+    more = bootstrap(*scores(600), n=200)
+    assert more[1] - more[0] < 0.6 * (high - low)  # by a factor of about 10^0.5
 
 
 def test_bootstrap_of_plcc_agrees_with_fishers_interval():
@@ -179,7 +180,6 @@ def test_resampling_contents_covers_the_truth_and_resampling_pictures_does_not()
 @pytest.mark.parametrize("arguments, sentence", [
     ({"groups": [0, 1]}, "groups has shape \\(2,\\)"),
     ({"groups": [0] * 30 + [1] * 30}, "have 2 contents"),
-    ({"level": 95}, "level=95 must lie between 0 and 1"),
 ])
 def test_bootstrap_refuses(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
