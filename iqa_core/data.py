@@ -6,6 +6,7 @@ the set says its range and direction.
 
 from __future__ import annotations
 
+import importlib
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -120,9 +121,7 @@ class Dataset:
 
     def subset(self, rows) -> Dataset:
         """The rows given by a boolean mask or by positions, as a dataset of its own."""
-        rows = np.asarray(rows)
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
-        return Dataset(self.name, self.table.iloc[rows].reset_index(drop=True), self.root, self.card)
+        return Dataset(self.name, self.table.iloc[np.asarray(rows)].reset_index(drop=True), self.root, self.card)
 
     def thin(self, at_most: int) -> Dataset:
         """At most so many pictures, spread evenly over the sorted table, so that all contents and types stay."""
@@ -167,12 +166,8 @@ def inspect(name: str, root: str | Path | None = None, pictures: bool = True) ->
             with_table = ", ".join(other.name for other in cards().values() if other.table)
             raise DatasetError(f"{name}: no score table comes with this kit. Choose one of {with_table}.")
         return _inspect(name, tables.published(card.table), Path(), card, pictures=False)
-    if name == "offline":
-        from data_download import offline  # these two makers import this package
-        folder = offline.prepare()
-    elif name == "tid2013-kodak":
-        from data_download import tid2013_kodak
-        folder = tid2013_kodak.prepare()
+    if card.made:  # by a module of its name, which imports this package, so not above
+        folder = importlib.import_module(f"data_download.{name.replace('-', '_')}").prepare()
     else:
         folder = Path(root or data_root()) / card.folder
     if not folder.is_dir():
@@ -315,11 +310,10 @@ def splits(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset, Dataset]:
             chosen, order = order[:count], order[count:]
             part[table["content"].isin(chosen) & (part == "")] = name
     part[part == ""] = "train"
-    seen: dict[str, str] = {}
-    for content, name in set(zip(table["content"], part)):
-        if seen.setdefault(content, name) != name:
-            raise DatasetError(f"{dataset.name}: content {content!r} lies in two parts of the official split, so a "
-                               "test score would be flattered. Correct the split column.")
+    parts = pd.Series(part).groupby(table["content"].to_numpy()).nunique()
+    if parts.max() > 1:
+        raise DatasetError(f"{dataset.name}: content {parts.idxmax()!r} lies in two parts of the official split, so a "
+                           "test score would be flattered. Correct the split column.")
     return tuple(dataset.subset(part == name) for name in ("train", "val", "test"))
 
 
@@ -366,14 +360,13 @@ class _Crops(torch.utils.data.Dataset):
         if self.paired:
             reference = self.picture(names["reference"], self.dataset.reference, row)
             if reference.shape != stack.shape[1:]:
-                raise DatasetError(f"{self.dataset.table['image'].iloc[row]}: its size differs from its reference's. "
+                raise DatasetError(f"{names['image']}: its size differs from its reference's. "
                                    "Remove this row or replace the picture.")
             stack = torch.cat([stack, reference[None]])
         crop = images.from_uint8(images.crops(stack, self.size, "random", n=1, seed=seed)[0])
         if self.flip and seed % 2:
             crop = crop.flip(-1)
-        item = {"x": crop[0], "score": torch.tensor(self.dataset.table["score"].iloc[row], dtype=torch.float32),
-                "row": torch.tensor(row)}
+        item = {"x": crop[0], "score": torch.tensor(names["score"], dtype=torch.float32), "row": torch.tensor(row)}
         return item | ({"x_ref": crop[1]} if len(crop) == 2 else {})
 
 

@@ -129,9 +129,9 @@ def fit(x: torch.Tensor, size: int) -> torch.Tensor:
     for dim in (-2, -1):
         n = x.shape[dim]
         if n < size:
-            positions = torch.arange(size, device=x.device) - (size - n) // 2
-            positions = positions % (2 * n)  # the mirrored picture repeats with period 2n
-            x = x.index_select(dim, torch.where(positions < n, positions, 2 * n - 1 - positions))
+            before = (size - n) // 2
+            rows = np.pad(np.arange(n), (before, size - n - before), "symmetric")  # mirrored as often as it takes
+            x = x.index_select(dim, torch.from_numpy(rows).to(x.device))
     return x
 
 
