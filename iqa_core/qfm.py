@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from iqa_core import backbones, data
 from iqa_core.data import Dataset, DatasetError
-from iqa_core.settings import said
+from iqa_core.settings import expect_words, said
 from iqa_core.train import CropMethod
 
 
@@ -61,6 +61,9 @@ class QFMConfig:
     weight_decay: float = said(0.05, "code")
     clip: float = said(5.0, "code")
     test_crops: int = said(10, "code, seeded positions; 5 = corners and centre")
+
+    def __post_init__(self):
+        expect_words(self, rule=("v3", "v1", "random", "gaussian"), schedule=("old", "new"))
 
 
 QUICK = QFMConfig(encoder="tf_efficientnet_lite0", width=96, heads=4, tau_s=0.95, crop=256, shrink=2, crops=1, epochs=4,
@@ -307,9 +310,6 @@ class QFMIQM(CropMethod):
 
     def __init__(self, config: QFMConfig = QUICK, unlabelled: Dataset | None = None):
         super().__init__(config)
-        if config.rule not in ("v3", "v1", "random", "gaussian") or config.schedule not in ("old", "new"):
-            raise ValueError(f"rule={config.rule!r}, schedule={config.schedule!r}: choose v3, v1, random or gaussian, "
-                             "and old or new.")
         self.unlabelled, self.clip = unlabelled, config.clip
         parts = [f"consistency {config.rule}" if config.lambda1 else "baseline"]
         if config.labels < 1:
