@@ -1,5 +1,6 @@
 """Checks must fail when they should, and say the same line in every mode when they hold."""
 
+import pandas as pd
 import pytest
 import torch
 
@@ -49,6 +50,6 @@ def test_an_unknown_mode_is_named(monkeypatch):
 def test_every_notebook_has_a_plan_in_every_mode(monkeypatch):
     for mode in modes.MODES:
         monkeypatch.setenv("IQA_MODE", mode)
-        for notebook in modes.PLANS:
+        for notebook in pd.read_csv(modes.PLANS, dtype=str)["notebook"].unique():
             plan = modes.plan(notebook)
             assert plan.mode == mode and plan.minutes > 0 and plan.expect and str(plan).startswith(f"mode {mode}")
