@@ -52,5 +52,6 @@ def plan(notebook: str) -> Plan:
     >>> plan("00").seeds
     1
     """
-    row = pd.read_csv(PLANS, dtype={"notebook": str}).set_index(["notebook", "mode"]).loc[(notebook, mode())]
-    return Plan(mode(), tuple(row.pop("datasets").split()), **row)
+    plans = pd.read_csv(PLANS, dtype={"notebook": str}).set_index(["notebook", "mode"]).to_dict("index")
+    row = plans[notebook, mode()]
+    return Plan(mode(), **row | {"datasets": tuple(row["datasets"].split())})
