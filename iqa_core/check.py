@@ -33,11 +33,18 @@ def close(mine, theirs, what: str, atol: float = 1e-6, hint: str = "") -> None:
     >>> close(0.1 + 0.2, 0.3, "sums agree")
     ✓ sums agree
     """
+    apart = _apart(mine, theirs, atol)
+    holds(not apart, what, f"{apart} {hint}")
+
+
+def _apart(mine, theirs, atol: float) -> str:
+    """How two numbers or arrays differ; "" if they agree."""
     a, b = (np.asarray(v.detach().cpu() if torch.is_tensor(v) else v, dtype=np.float64) for v in (mine, theirs))
     if a.shape != b.shape:
-        raise CheckFailed(f"✗ {what}: the shapes are {a.shape} and {b.shape}. {hint}".rstrip())
+        return f"The shapes are {a.shape} and {b.shape}."
     gap = np.abs(a - b).max(initial=0)
-    holds(np.allclose(a, b, rtol=0, atol=atol, equal_nan=True), what, f"The largest gap is {gap:.2g}, allowed is {atol:g}. {hint}")
+    return "" if np.allclose(a, b, rtol=0, atol=atol, equal_nan=True) else (
+        f"The largest gap is {gap:.2g}, allowed is {atol:g}.")
 
 
 def same_as(mine: Callable, theirs: Callable, *inputs, atol: float = 1e-6) -> None:
@@ -56,14 +63,9 @@ def same_as(mine: Callable, theirs: Callable, *inputs, atol: float = 1e-6) -> No
         ours, packages = mine(*inputs), theirs(*inputs)
     if not isinstance(ours, (tuple, list)):
         ours, packages = [ours], [packages]
-    if len(ours) != len(packages):
-        raise CheckFailed(f"✗ {what}: {len(ours)} outputs against {len(packages)}.")
-    for a, b in zip(ours, packages):
-        a, b = torch.as_tensor(a), torch.as_tensor(b)
-        if a.shape != b.shape or not torch.allclose(a.double(), b.double(), rtol=0, atol=atol, equal_nan=True):
-            gap = (a.double() - b.double()).abs().max().item() if a.shape == b.shape else f"{tuple(a.shape)} against {tuple(b.shape)}"
-            raise CheckFailed(f"✗ {what}: they differ ({gap}). Run both on a tiny input and print each step.")
-    print(f"✓ {what}")
+    apart = ([f"{len(ours)} outputs against {len(packages)}."] if len(ours) != len(packages) else
+             [_apart(a, b, atol) for a, b in zip(ours, packages)])
+    holds(not any(apart), what, f"{' '.join(filter(None, apart))} Run both on a tiny input and print each step.")
 
 
 def at_least(value: float, floor: float, what: str) -> None:

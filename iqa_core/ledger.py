@@ -110,27 +110,22 @@ def _merge(path: Path, rows: pd.DataFrame, key: list[str], reader: Callable[[Pat
     return path
 
 
-def leaderboard(path: str | Path | None = None, dataset: str | None = None) -> pd.DataFrame:
+def leaderboard(path: str | Path | None = None) -> pd.DataFrame:
     """One line a method: medians over the seeds, from its most thorough mode (full, else quick, else smoke).
 
     Args:
         path: the CSV file; default `default_path()`.
-        dataset: show this one only.
 
     Returns:
-        DataFrame sorted by dataset, then by median SRCC, best first. Variants "... best epoch" stay in the ledger:
-        results are those of the last epoch. "SRCC" is text: the median and, with several seeds, the quartiles. HIGHER = BETTER in SRCC, PLCC, PLCC logistic and KRCC.
+        DataFrame sorted by dataset, then by median SRCC, best first. Variants "... best epoch" and "... of the
+        scores" stay in the ledger: results are those of the last epoch, with all scores of the training part. "SRCC" is text: the median and, with several seeds, the quartiles.
+        HIGHER = BETTER in SRCC, PLCC, PLCC logistic and KRCC.
 
     Raises:
-        ValueError: a dataset of which the ledger knows nothing; as `read`.
+        FileNotFoundError, ValueError: as `read`.
     """
     rows = read(path)
-    if dataset is not None:
-        if dataset not in set(rows["dataset"]):
-            raise ValueError(f"The ledger has no rows of {dataset!r}; choose one of "
-                             f"{', '.join(sorted(set(rows['dataset'])))}.")
-        rows = rows[rows["dataset"] == dataset]
-    table = summary(rows[~rows["variant"].str.endswith("best epoch")])
+    table = summary(rows[~rows["variant"].str.contains("best epoch$|of the scores")])
     rank = table["mode"].map(_RANK).fillna(len(_RANK))
     best = rank.groupby([table[c] for c in ("dataset", "split", "method", "variant")]).transform("min")
     table = table[rank == best].reset_index(drop=True)

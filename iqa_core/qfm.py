@@ -10,7 +10,6 @@ Features are one tensor (B, 1 + N, C): the summary c of the picture first, then 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ from iqa_core.settings import expect_words, said
 from iqa_core.train import CropMethod
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class QFMConfig:
     """What is built and how it is trained. The defaults are the paper's; `QUICK` and `SMOKE` fit a CPU.
 
