@@ -271,8 +271,7 @@ def expect(x: torch.Tensor, name: str = "x") -> torch.Tensor:
     return x
 
 
-def expect_pair(x: torch.Tensor, x_ref: torch.Tensor, least: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return x and x_ref, at least in float32, if both are such batches of one shape and `least` pixels a side."""
+def _expect_pair(x: torch.Tensor, x_ref: torch.Tensor, least: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     if expect(x, "x").shape != expect(x_ref, "x_ref").shape:
         raise ValueError(f"x has shape {tuple(x.shape)} and x_ref has {tuple(x_ref.shape)}: they must agree; "
                          "crop or resize one of them.")
@@ -301,7 +300,7 @@ def psnr(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
     >>> psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)).round(decimals=3)
     tensor([20.])
     """
-    x, x_ref = expect_pair(x, x_ref)
+    x, x_ref = _expect_pair(x, x_ref)
     return -10 * torch.log10(((x - x_ref) ** 2).mean((1, 2, 3)))
 
 
@@ -345,7 +344,7 @@ def ssim_map(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
     >>> ssim_map(torch.rand(2, 3, 32, 40), torch.rand(2, 3, 32, 40)).shape
     torch.Size([2, 3, 22, 30])
     """
-    luminance, structure = _ssim_terms(*expect_pair(x, x_ref, least=11))
+    luminance, structure = _ssim_terms(*_expect_pair(x, x_ref, least=11))
     return luminance * structure
 
 
@@ -368,7 +367,7 @@ def ssim(x: torch.Tensor, x_ref: torch.Tensor, downsample: bool = False) -> torc
     >>> ssim(torch.ones(1, 3, 32, 32), torch.ones(1, 3, 32, 32))
     tensor([1.])
     """
-    x, x_ref = expect_pair(x, x_ref, least=11)
+    x, x_ref = _expect_pair(x, x_ref, least=11)
     factor = max(1, int(min(x.shape[-2:]) / 256 + 0.5)) if downsample else 1
     return ssim_map(F.avg_pool2d(x, factor), F.avg_pool2d(x_ref, factor)).mean((1, 2, 3))
 
@@ -389,7 +388,7 @@ def ms_ssim(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
     >>> ms_ssim(torch.ones(1, 3, 176, 176), torch.ones(1, 3, 176, 176))
     tensor([1.])
     """
-    x, x_ref = expect_pair(x, x_ref, least=161)  # so that the window still fits after four halvings
+    x, x_ref = _expect_pair(x, x_ref, least=161)  # so that the window still fits after four halvings
     result = 1.0
     for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
         if scale > 0:

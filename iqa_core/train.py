@@ -153,7 +153,9 @@ class CropMethod:
             x_ref = None
         if x_ref is None and "NR" not in self.tasks:
             raise ValueError(f"{self.name} was trained for full-reference input only: call score(x, x_ref).")
-        metrics.expect_pair(x, x if x_ref is None else x_ref)
+        metrics.expect(x)
+        if x_ref is not None and metrics.expect(x_ref, "x_ref").shape != x.shape:
+            raise ValueError(f"x is {tuple(x.shape)} and x_ref {tuple(x_ref.shape)}; they must be of one size.")
         return self._by_crops(x, x_ref)
 
     @torch.inference_mode()

@@ -273,7 +273,7 @@ def test_what_does_not_fit_a_method_is_explained(dataset):
         YOTO(TINY).predict(dataset)
     config = dataclasses.replace(TINY, epochs=1)
     method = fitted(dataset, config)
-    with pytest.raises(ValueError, match=r"x has shape \(1, 3, 40, 40\) and x_ref has \(1, 3, 40, 36\): they must agree"):
+    with pytest.raises(ValueError, match=r"x is \(1, 3, 40, 40\) and x_ref \(1, 3, 40, 36\); they must be of one size"):
         method.score(x, small)
     for given, words in ([(255 * x,), "x must hold values"], [(x[0],), "x must be a tensor of shape"],
                          [(x, 255 * x), "x_ref must hold values"]):
