@@ -169,6 +169,12 @@ def test_leaderboard_takes_the_most_thorough_mode_and_sorts(path):
         ["kodak", "VIF", "smoke", "0.550"], ["kodak", "PSNR", "quick", "0.500 [0.500, 0.500]"]]
 
 
+def test_leaderboard_leaves_out_the_best_epoch_and_shares_of_the_scores(path):
+    variants = ["joint: NR", "joint: NR, best epoch", "baseline, 10% of the scores: NR", "best epochs"]
+    ledger.append(pd.concat([rows(variant=variant) for variant in variants]), path)
+    assert ledger.leaderboard(path)["variant"].tolist() == ["best epochs", "joint: NR"]
+
+
 def test_leaderboard_shows_the_spread(path):
     ledger.append(pd.concat([rows(seeds=[s], srcc=v) for s, v in enumerate([0.1, 0.2, 0.3, 0.4, 0.9])]), path)
     row = ledger.leaderboard(path).iloc[0]
