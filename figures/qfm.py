@@ -1,11 +1,12 @@
 """QFM-IQM judged: baseline, consistency and its controls, pseudo-labels, few labels; sensitivity; the claims.
 
-    python figures/qfm.py [scores] [claims]
+    python figures/qfm.py [scores] [claims] [figure]
 
 A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `qfm.QUICK` on 5 splits, full the paper's
 settings on 10. With a share of the scores a picture is seen the more often, so that all shares below one take equally
-many steps. `qfm_measures.csv` holds what the ledger has no column for: on the test pictures, the sensitivity S to
-noise of each kind, the standard deviation `sd` of the scores by which it is divided, and rho of `aliasing`.
+many steps, half of those of all scores. `qfm_measures.csv` holds what the ledger has no column for: on the test pictures, the sensitivity S to
+noise of each kind, the standard deviation `sd` of the scores by which it is divided, and rho of `aliasing`. The figure,
+qfm.png, shows both.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 import trainings
 
-from iqa_core import ledger, protocol, qfm
+from iqa_core import ledger, plot, protocol, qfm
 from iqa_core.aliasing import aliasing, describe, sensitivity
 from iqa_core.data import Dataset, load
 from iqa_core.files import atomic, locked
@@ -68,11 +70,14 @@ def scores(mode: str) -> None:
     trainings.train_all(methods(mode), DATASET, PICTURES[mode], SEEDS[mode], mode)
 
 
+def judged(mode: str) -> pd.DataFrame:
+    rows = ledger.read()
+    return rows[(rows["method"] == "qfm-iqm") & (rows["mode"] == mode) & (rows["dataset"] == DATASET)]
+
+
 def claims(mode: str) -> None:
     """Each claim from pairs of trainings on the same splits."""
-    rows = ledger.read()
-    rows = rows[(rows["method"] == "qfm-iqm") & (rows["mode"] == mode) & (rows["dataset"] == DATASET)]
-    measures = pd.read_csv(MEASURES)
+    rows, measures = judged(mode), pd.read_csv(MEASURES)
 
     def of(variant: str, measure: str = "srcc") -> pd.DataFrame:
         """One variant's rows; a measure stands where SRCC does, with its sign turned if LOWER is better."""
@@ -108,5 +113,32 @@ def claims(mode: str) -> None:
          gains[most])
 
 
+def figure(mode: str) -> None:
+    """Left: SRCC against the share of the scores that is used. Right: sensitivity to matched noise, a dot a split."""
+    rows, measures = judged(mode), pd.read_csv(MEASURES)
+    plot.style()
+    _, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
+    methods = {"baseline": "baseline{}", "consistency": "consistency v3{}",
+               "consistency and unlabelled": "consistency v3{}, unlabelled from biq2021"}
+    for shift, (name, variant) in zip((0.97, 1.0, 1.03), methods.items()):
+        found = {share: rows.loc[rows["variant"] == variant.format(few) + ": NR", "srcc"]
+                 for share, few in {**{s: f", {s:.0%} of the scores" for s in SHARES}, 1.0: ""}.items()}
+        low, middle, high = np.array([q.quantile([0.25, 0.5, 0.75]) for q in found.values() if len(q)]).T
+        at = shift * np.array([100 * share for share, q in found.items() if len(q)])
+        left.errorbar(at, middle, [middle - low, high - middle], fmt="o-", capsize=3, label=name)
+    left.set(xscale="log", xlabel="share of the scores of the training part, %", ylabel="SRCC, median and quartiles")
+    left.set_xticks([100 * share for share in (*SHARES, 1.0)], [f"{100 * share:g}" for share in (*SHARES, 1.0)])
+    left.minorticks_off()
+    left.legend()
+    names = ["baseline", *(f"consistency {rule}" for rule in ("v3", *RULES))]
+    for place, name in enumerate(names):
+        values = measures.loc[measures["variant"] == name, "S v3"]
+        right.plot(np.full(len(values), place), values, "o", alpha=0.6)
+        right.plot([place - 0.2, place + 0.2], 2 * [values.median()], color="black")
+    right.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names])
+    right.set(ylabel="S, matched noise (lower is steadier)", ylim=(0, 1.1 * measures["S v3"].max()))
+    plt.savefig(Path(__file__).with_name("qfm.png"), dpi=110)
+
+
 if __name__ == "__main__":
-    trainings.main({"scores": scores, "claims": claims})
+    trainings.main({"scores": scores, "claims": claims, "figure": figure})
