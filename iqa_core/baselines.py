@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,11 +19,10 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.distance import cdist
 from sklearn.svm import SVR
-from tqdm import tqdm
 
 from iqa_core import backbones, images, metrics
 from iqa_core.data import Dataset
-from iqa_core.files import atomic, cache_dir, locked
+from iqa_core.files import atomic, cache_dir, locked, progress
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)  # from np.load
 _SHAPES = torch.arange(0.2, 10.0005, 0.001, dtype=torch.float64)  # shape parameters that BRISQUE chooses from
@@ -92,7 +90,7 @@ def features(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], 
         known = _read_cache(path)
         new = [i for i, name in enumerate(names) if name not in known or known[name][0] != stamps[i]]
         try:
-            for i in tqdm(new, f"features of {dataset.name}", delay=2, disable="CI" in os.environ):
+            for i in progress(new, f"features of {dataset.name}"):
                 known[names[i]] = stamps[i], extract(dataset.image(i)[None])[0].float().cpu().numpy()
         finally:
             if new:

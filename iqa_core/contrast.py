@@ -11,7 +11,6 @@ import copy
 import dataclasses
 import hashlib
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -24,12 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from iqa_core import backbones, images
 from iqa_core.data import Dataset
 from iqa_core.distortions import TYPES, distort
-from iqa_core.files import half, read_tensors, resume, write_tensors
+from iqa_core.files import half, progress, read_tensors, resume, write_tensors
 from iqa_core.pairs import PretrainConfig, make_pairs
 
 
@@ -251,7 +249,7 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
         for step in range(math.ceil(config.queue / (config.batch * config.pairs))):
             batch = [pictures[i] for i in _rows(step, len(pictures), config)]
             model.enqueue(model.code(make_pairs(batch, config, _generator(config.seed, 2, step), device).keys))
-    for step, batch in zip(tqdm(steps, "pretraining", delay=2, disable="CI" in os.environ), loader):
+    for step, batch in zip(progress(steps, "pretraining"), loader):
         for group in learner.param_groups:
             group["lr"] = learning_rate(step / per_epoch, config)
         pairs = make_pairs(batch, config, _generator(config.seed, 1, step), device)
@@ -319,7 +317,7 @@ def probe(pictures: Sequence[Tensor], extract: Callable[[Tensor], Tensor], seed:
     """
     cells = [(kind, level) for kind in TYPES for level in range(1, 6)]
     found = []
-    for i, picture in enumerate(tqdm(pictures, "probe", delay=2, disable="CI" in os.environ)):
+    for i, picture in enumerate(progress(pictures, "probe")):
         x = images.from_uint8(picture).expand(125, -1, -1, -1)
         worse = images.from_uint8(images.to_uint8(distort(x, *zip(*cells), _generator(seed, 3, i))))
         found += [extract(one).float().cpu().numpy() for one in worse.split(1)]

@@ -6,13 +6,14 @@ import os
 import pickle
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from filelock import FileLock
 from torch import nn
+from tqdm import tqdm
 
 
 def cache_dir() -> Path:
@@ -23,6 +24,11 @@ def cache_dir() -> Path:
 def data_root() -> Path:
     """Root of all datasets, one folder each: `$IQA_DATA`, else `data` inside the cache. Originals are only read."""
     return Path(os.environ.get("IQA_DATA") or cache_dir() / "data")
+
+
+def progress(items: Iterable, what: str) -> tqdm:
+    """A progress bar, if it takes more than two seconds; none in continuous integration."""
+    return tqdm(items, what, delay=2, disable="CI" in os.environ)
 
 
 @contextmanager

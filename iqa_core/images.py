@@ -160,14 +160,12 @@ def crops(x: torch.Tensor, size: int, how: str = "five", n: int = 5, seed: int =
     if how == "five":
         places = [(0, 0), (0, width), (height, 0), (height, width), (height // 2, width // 2)]
     elif how == "grid":
-        rows = torch.linspace(0, height, n).round().int().tolist() if n > 1 else [height // 2]
-        columns = torch.linspace(0, width, n).round().int().tolist() if n > 1 else [width // 2]
+        rows, columns = (torch.linspace(0, room, n).round().int().tolist() if n > 1 else [room // 2]
+                         for room in (height, width))
         places = [(top, left) for top in rows for left in columns]
     elif how == "random":
         generator = torch.Generator().manual_seed(seed)
-        tops = torch.randint(height + 1, (n,), generator=generator).tolist()
-        lefts = torch.randint(width + 1, (n,), generator=generator).tolist()
-        places = list(zip(tops, lefts))
+        places = zip(*(torch.randint(room + 1, (n,), generator=generator).tolist() for room in (height, width)))
     else:
         raise ValueError(f"how={how!r} is not a way to crop; choose 'five', 'grid' or 'random'.")
     return torch.stack([x[..., top : top + size, left : left + size] for top, left in places])

@@ -7,7 +7,6 @@ them. An official test part is kept. Nothing that is learnt on one split reaches
 from __future__ import annotations
 
 import copy
-import os
 import platform
 import re
 import subprocess
@@ -23,9 +22,9 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from tqdm import tqdm
 
 from iqa_core import __version__, data, metrics
+from iqa_core.files import progress
 
 CORRELATIONS = ["srcc", "plcc", "plcc_logistic", "krcc"]
 
@@ -53,7 +52,7 @@ def predict(method, dataset: data.Dataset) -> np.ndarray:
     else:
         scores = np.empty(len(dataset))
         with torch.no_grad():
-            for i in tqdm(range(len(dataset)), "predict", delay=2, disable="CI" in os.environ):
+            for i in progress(range(len(dataset)), "predict"):
                 reference = dataset.reference(i)[None] if dataset.table["reference"].iloc[i] else None
                 scores[i] = method.score(dataset.image(i)[None], reference).item()
     return _checked(scores, dataset)
