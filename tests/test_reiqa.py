@@ -419,7 +419,7 @@ def test_checkpoints_of_others_are_read(tmp_path):
 def test_a_missing_or_unknown_expert_is_explained(tmp_path, weights):
     with pytest.raises(ValueError, match="nothing.pt: there is no quality expert. Train one"):
         ReIQA(ReIQAConfig(**{**weights, "quality": str(tmp_path / "nothing.pt")}))
-    with pytest.raises(ValueError, match="choose 'both', 'content' or 'quality'"):
+    with pytest.raises(ValueError, match="experts='all' is unknown; choose one of both, content, quality"):
         ReIQA(ReIQAConfig("all"))
     with pytest.raises(RuntimeError, match="re-iqa is not fitted"):
         ReIQA(ReIQAConfig("quality", **weights)).score(torch.rand(1, 3, 40, 40))
