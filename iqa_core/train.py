@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from iqa_core import data, images, metrics
 from iqa_core.data import Dataset
-from iqa_core.files import half, read_tensors, resume, write_tensors
+from iqa_core.files import half, progress, read_tensors, resume, write_tensors
 
 
 class CropMethod:
@@ -66,7 +64,7 @@ class CropMethod:
                        "pictures": f"{train.name} {len(train)}"}
             history = self._resume(checkpoint, made_of, learner)
             batches = data.loader(train, c.crop, c.batch, seed, flip=True, references="FR" in self.tasks)
-            for epoch in tqdm(range(len(history), c.epochs), "epochs", delay=2, disable="CI" in os.environ):
+            for epoch in progress(range(len(history), c.epochs), "epochs"):
                 torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
                 batches.sampler.epoch = epoch
                 self.net.train()
@@ -137,7 +135,7 @@ class CropMethod:
     def _scores(self, dataset: Dataset, task: str) -> np.ndarray:
         self._fitted().eval()
         found = []
-        for i in tqdm(range(len(dataset)), f"scores of {dataset.name}", delay=2, disable="CI" in os.environ):
+        for i in progress(range(len(dataset)), f"scores of {dataset.name}"):
             reference = dataset.reference(i)[None] if task == "FR" else None
             found.append(self._by_crops(dataset.image(i)[None], reference).item())
         return np.array(found)
