@@ -320,8 +320,8 @@ class QFMIQM(CropMethod):
     def fit(self, train: Dataset, val: Dataset | None = None, checkpoint: str | Path | None = None) -> QFMIQM:
         """As every `CropMethod`; with unlabelled pictures the teacher comes first, with a checkpoint of its own."""
         c, seed = self.config, torch.initial_seed() % 2**31
-        self.scored = max(1, round(c.labels * len(train)))
-        labelled = train.subset(np.sort(np.random.default_rng(seed).permutation(len(train))[:self.scored]))
+        order = np.random.default_rng(seed).permutation(len(train))[:max(1, round(c.labels * len(train)))]
+        labelled, self.scored = train.subset(np.sort(order)), len(order)
         if self.unlabelled is not None:
             pool = allowed(self.unlabelled, train, labelled)
             teacher = QFMIQM(dataclasses.replace(c, lambda1=0.0))
