@@ -4,9 +4,9 @@
 
 A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `qfm.QUICK` on 5 splits, full the paper's
 settings on 10. With a share of the scores a picture is seen the more often, so that all shares below one take equally
-many steps, half of those of all scores. `qfm_measures.csv` holds what the ledger has no column for: on the test pictures, the sensitivity S to
-noise of each kind, the standard deviation `sd` of the scores by which it is divided, and rho of `aliasing`. The figure,
-qfm.png, shows both.
+many steps; in quick mode half of those that all scores take. `qfm_measures.csv` holds what the ledger has no column
+for: on the test pictures, the sensitivity S to noise of each kind, the standard deviation `sd` of the scores by which
+it is divided, and rho of `aliasing`. The figure, qfm.png, shows both.
 """
 
 from __future__ import annotations
