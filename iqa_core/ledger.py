@@ -118,8 +118,9 @@ def leaderboard(path: str | Path | None = None) -> pd.DataFrame:
 
     Returns:
         DataFrame sorted by dataset, then by median SRCC, best first. Variants "... best epoch" and "... of the
-        scores" stay in the ledger: results are those of the last epoch, with all scores of the training part. "SRCC" is text: the median and, with several seeds, the quartiles.
-        HIGHER = BETTER in SRCC, PLCC, PLCC logistic and KRCC.
+        scores" stay in the ledger: results are those of the last epoch, with all scores of the training part.
+        "SRCC" is text: the median and, with several seeds, the quartiles. HIGHER = BETTER in SRCC, PLCC, PLCC
+        logistic and KRCC.
 
     Raises:
         FileNotFoundError, ValueError: as `read`.
