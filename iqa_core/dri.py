@@ -9,6 +9,7 @@ everything else is `ours`, in the style of DASR, Restormer and MANIQA.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -254,7 +255,7 @@ class SwinStage(nn.Module):
     def __init__(self, width: int, side: int):
         super().__init__()
         self.layers = nn.ModuleList(nn.ModuleDict({
-            "blocks": nn.Sequential(*(SwinTransformerBlock(width, side, 4, window_size=4, shift_size=s, dynamic_mask=True)
+            "blocks": nn.Sequential(*(SwinTransformerBlock(width, (side, side), 4, window_size=4, shift_size=s, dynamic_mask=True)
                                       for s in (0, 2))),
             "conv": nn.Conv2d(width, width, 3, padding=1)}) for _ in range(2))
 
@@ -324,3 +325,50 @@ class Predictor(nn.Module):
             y = self.interact(y, v)
         y = self.swin2(self.reduce(self.swin1(y)))
         return self.head(y), y.mean((2, 3))
+
+
+def semantic_loss(parts: str, features: Tensor, q: Tensor, g: Tensor, pull: nn.ModuleList,
+                  of: Callable[[Tensor], tuple], x: Tensor, restored: Tensor, x_ref: Tensor | None) -> Tensor:
+    """RS loss, the sum of its `parts`:
+
+        ratio = mean over r in {q, g} of |r(x_res) - r(x_ref)|_1 / (|r(x_res) - r(x)|_1 + 1e-7)     needs x_ref
+        align = 1 - cos(W_q y, sg(q)) + 1 - cos(W_g y, sg(g)),    y = pooled features of the predictor
+
+    ratio: the restored picture must be represented as the pristine one, not as the degraded one. Source: name and
+    purpose, paper; the formulas are ours, `ratio` after the authors' deraining network.
+    """
+    loss = features.new_zeros(())
+    if "align" in parts:
+        loss = sum(1 - F.cosine_similarity(w(features), v.detach()).mean() for w, v in zip(pull, (q, g)))
+    if "ratio" in parts and x_ref is not None:
+        for r, r_ref, r_x in zip(of(restored)[:2], of(x_ref)[:2], (q, g)):
+            near, far = ((r - other.detach()).abs().mean(1) for other in (r_ref, r_x))
+            loss = loss + (near / (far + 1e-7)).mean() / 2
+    return loss
+
+
+class Network(nn.Module):
+    """The network behind `DRIIQA`: (B, 3, H, W) in [0, 1], sides multiples of 8 -> (B,), HIGHER = BETTER."""
+
+    def __init__(self, config: DRIConfig):
+        super().__init__()
+        c = config
+        self.config = c
+        self.extractor = Extractor(c.trunk, c.split)
+        length = self.extractor.length
+        self.restorer = Restorer(c.restorer, c.blocks, length, c.guidance) if c.assist else None
+        maps = [2 * c.restorer, *(c.restorer * 2**i for i in (1, 2, 3))]
+        self.predictor = Predictor(c, maps, length * (c.quality + c.degradation))
+        self.pull = nn.ModuleList(nn.Linear(c.width // 2, length) for _ in range(2)) if "align" in c.rs else None
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor], Tensor]:
+        """Scores (B,), the restored pictures, (q, g), and the predictor's pooled features."""
+        c = self.config
+        q, g, _ = self.extractor(x)
+        restored, maps = self.restorer(x, g) if self.restorer is not None else (None, [])
+        told = [v for v, on in ((q, c.quality), (g, c.degradation)) if on]
+        score, features = self.predictor(x, torch.cat(told, 1) if told else None, restored, maps)
+        return score, restored, (q, g), features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.look(x)[0]
