@@ -372,3 +372,145 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.look(x)[0]
+
+
+def sequences(count: int, generator: Generator) -> list[list[tuple[int, int]]]:
+    """Random degradations, each a list of one to four (type, level), no two types of one group.
+
+    Levels follow p(level) ~ exp(-(level - 1)^2 / (2 * 2.5^2)), so mild ones are drawn more often. Source: ARNIQA.
+
+    >>> [len(s) for s in sequences(4, torch.Generator().manual_seed(0))]
+    [1, 4, 4, 2]
+    """
+    chances = torch.exp(-torch.arange(5.0).square() / (2 * 2.5**2))
+    found = []
+    for _ in range(count):
+        groups = torch.randperm(len(GROUPS), generator=generator)[:torch.randint(1, 5, (), generator=generator)]
+        types = [GROUPS[g][torch.randint(len(GROUPS[g]), (), generator=generator)] for g in groups]
+        levels = 1 + torch.multinomial(chances, len(types), True, generator=generator)
+        found.append([*zip(types, levels.tolist())])
+    return found
+
+
+def degrade(x: Tensor, which: Sequence[list[tuple[int, int]]], generator: Generator) -> Tensor:
+    """Pictures (B, 3, H, W), each through its own sequence, one step after the other."""
+    for step in range(max(map(len, which))):
+        rows = [i for i, s in enumerate(which) if len(s) > step]
+        x = x.index_copy(0, torch.tensor(rows), distort(x[rows], *zip(*(which[i][step] for i in rows)), generator))
+    return x
+
+
+def grid(pictures: Sequence[Tensor], config: DRIConfig, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch of stage 1: every picture in every degradation, two overlapping crops of each.
+
+    Args:
+        pictures: uint8 (3, H, W), `config.contents` of them.
+
+    Returns:
+        Crops (N, 3, P, P), and their contents and degradations (N,); N = 2 x contents x degradations.
+    """
+    m, k, size = len(pictures), config.degradations, config.patch
+    offset = pair_offsets(1, size, (0.1, 0.3), generator)[0].tolist()
+    regions = [cut(picture, [size + s + 2 * BORDER for s in offset], generator) for picture in pictures]
+    which, parts = sequences(k, generator), []
+    for region in regions:
+        versions = degrade(images.from_uint8(region).expand(k, -1, -1, -1), which, generator)
+        parts.append(torch.stack(cut_pair(versions[None], size, offset, BORDER, generator), 2)[0])  # (K, 2, 3, P, P)
+    labels = torch.cartesian_prod(torch.arange(m), torch.arange(k), torch.arange(2))
+    return torch.cat(parts).flatten(0, 1), labels[:, 0], labels[:, 1]
+
+
+def train_steps(net: nn.Module, loss: Callable[[int], Tensor], steps: int, lr: float, checkpoint: str | Path | None,
+                made_of: dict, every: int = 100) -> pd.DataFrame:
+    """Adam with half a cosine from lr to lr / 1000, a checkpoint every so many steps. Returns the loss of each step.
+
+    Args:
+        loss: number of the step -> loss; all that is random in it follows from that number.
+    """
+    learner = torch.optim.Adam((p for p in net.parameters() if p.requires_grad), lr=lr)
+    history = resume(checkpoint, made_of, net=net, learner=learner).get("history", [])
+    net.train()
+    for step in progress(range(len(history), steps), made_of["what"]):
+        for group in learner.param_groups:
+            group["lr"] = lr * (0.001 + 0.999 * (1 + math.cos(math.pi * step / steps)) / 2)
+        value = loss(step)
+        if not value.isfinite():
+            raise RuntimeError(f"The loss of step {step} ({made_of['what']}) is {value.item()}; start again with lr below "
+                               f"{lr}.")
+        learner.zero_grad()
+        value.backward()
+        learner.step()
+        history.append(value.item())
+        if checkpoint and (step + 1) % every == 0 or checkpoint and step + 1 == steps:
+            write_tensors(checkpoint, {**made_of, "net": net.state_dict(), "learner": learner.state_dict(),
+                                       "history": history})
+    net.eval()
+    return pd.DataFrame({"loss": history})
+
+
+def pristine(train: Dataset, more: Dataset | None) -> Dataset:
+    """The pictures that stage 1 and the restoration network learn from, and nothing that is tested.
+
+    The references of the training part, if it has them; else `more`, of which, if it is of the same set, only training
+    contents are taken.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    if train.card.reference and more is None:
+        rows = ~train.table["reference"].duplicated()
+        table = train.table[rows].assign(image=train.table["reference"][rows])
+        return dataclasses.replace(train, table=table.reset_index(drop=True))
+    if more is None:
+        raise DatasetError(f"{train.name} has no references: give pristine pictures, such as data.load('kodak').")
+    if more.name == train.name or more.root.resolve() == train.root.resolve():
+        more = more.subset(more.table["content"].isin(train.table["content"]))
+    if not len(more):
+        raise DatasetError(f"{more.name}: all its pictures may be in the validation or test part. Give others.")
+    return more
+
+
+class DRIIQA(CropMethod):
+    """DRI-IQA as a method: stage 1, restoration, then the score, all on the training part.
+
+        L = MSE(y, mos) + lambda_rec |x_res - x_ref| + lambda_rs RS      the middle term where there are references
+
+    Args:
+        pictures: pristine pictures for stage 1 and restoration; default: the references of the training part.
+    """
+
+    name = "dri-iqa"
+    config_class = DRIConfig
+    network = Network
+
+    def __init__(self, config: DRIConfig = DRIConfig(), pictures: Dataset | None = None):
+        super().__init__(config)
+        self.pictures = pictures
+
+    def fit(self, train: Dataset, val: Dataset | None = None, checkpoint: str | Path | None = None) -> DRIIQA:
+        self.seed = torch.initial_seed() % 2**31
+        self.source = [*Pictures(pristine(train, self.pictures))]
+        self.checkpoint = checkpoint
+        self.paired = train.card.reference
+        return super().fit(train, val, checkpoint)
+
+    def learner(self) -> torch.optim.Optimizer:
+        """Stages 1 and 2a run here, on the fresh network; then Adam for stage 2."""
+        c, net = self.config, self.net
+        made_of = {"config": dataclasses.asdict(c), "seed": self.seed, "pictures": len(self.source)}
+
+        def name(what: str) -> str | None:
+            return self.checkpoint and f"{self.checkpoint}.{what}"
+
+        self.stage1 = train_steps(net.extractor, self.represent, c.steps, c.lr1, name("extractor"),
+                                  made_of | {"what": "extractor"})
+        if net.restorer is not None:
+            net.extractor.requires_grad_(False)
+            self.stage2 = train_steps(net.restorer, self.restore, c.restore_steps, c.lr2, name("restorer"),
+                                      made_of | {"what": "restorer"})
+            net.extractor.requires_grad_(True)
+        if not c.joint:
+            net.extractor.requires_grad_(False)
+            if net.restorer is not None:
+                net.restorer.requires_grad_(False)
+        return torch.optim.Adam((p for p in net.parameters() if p.requires_grad), lr=c.lr, weight_decay=c.weight_decay)
