@@ -9,15 +9,29 @@ everything else is `ours`, in the style of DASR, Restormer and MANIQA.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformerBlock
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from iqa_core import images
+from iqa_core.contrast import Pictures
+from iqa_core.data import Dataset, DatasetError
+from iqa_core.distortions import distort
+from iqa_core.files import progress, resume, write_tensors
+from iqa_core.pairs import BORDER, _cut as cut, _cut_pair as cut_pair, pair_offsets
 from iqa_core.settings import said
+from iqa_core.train import CropMethod
+
+# KADID-10k's groups: blur, colour, compression, noise, brightness, places, sharpness and contrast
+GROUPS = [range(1, 4), range(4, 9), range(9, 11), range(11, 16), range(16, 19), range(19, 24), range(24, 26)]
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,8 @@ class DRIConfig:
     restorer: int = said(32, "ours, channels of the restoration network at full size")
     blocks: tuple[int, ...] = said((2, 3, 3, 4), "ours, blocks a scale, a reduced Restormer")
     guidance: str = said("tgb", "paper, or to compare with: 'add', 'none'")
+    restore_steps: int = said(50_000, "ours, of the restoration network alone")
+    lr2: float = said(2e-4, "ours, as the authors' deraining network")
     # the predictor
     width: int = said(192, "ours, as MANIQA has in proportion")
     quality: bool = said(True, "paper, the quality half guides the predictor; False = ablation")
@@ -514,3 +530,43 @@ class DRIIQA(CropMethod):
             if net.restorer is not None:
                 net.restorer.requires_grad_(False)
         return torch.optim.Adam((p for p in net.parameters() if p.requires_grad), lr=c.lr, weight_decay=c.weight_decay)
+
+    def rate(self, epoch: float) -> float:
+        return 0.001 + 0.999 * (1 + math.cos(math.pi * epoch / self.config.epochs)) / 2
+
+    def _batch(self, step: int, purpose: int) -> tuple[list[Tensor], Generator]:
+        """Pictures of a step, and a generator of its own."""
+        seeds = np.random.SeedSequence([self.seed, purpose, step]).generate_state(2)
+        order = np.random.default_rng(seeds[0]).permutation(len(self.source))[:self.config.contents]
+        return [self.source[i] for i in order], Generator().manual_seed(int(seeds[1]))
+
+    def represent(self, step: int) -> Tensor:
+        """The loss of stage 1: contrast of both halves, and their correlation."""
+        c = self.config
+        x, contents, degradations = grid(*self._batch(step, 1)[:1], c, self._batch(step, 1)[1])
+        q, g, _ = self.net.extractor(x.to(self.device))
+        quality, degradation = (m.to(self.device) for m in relations(contents, degradations))
+        loss = sum(contrast(head(v), positive, c.temperature) for head, v, positive in
+                   zip(self.net.extractor.heads, (q, g), (quality, degradation)))
+        return loss + c.decorrelation * correlation(q, g) if c.split else loss
+
+    def restore(self, step: int) -> Tensor:
+        """The loss of the restoration network: mean |x_res - x_ref|, on crops that the bank has degraded."""
+        pictures, generator = self._batch(step, 2)
+        x_ref = images.from_uint8(torch.stack([cut(p, [self.config.patch] * 2, generator) for p in pictures]))
+        x = degrade(x_ref, sequences(len(x_ref), generator), generator)
+        x, x_ref = x.to(self.device), x_ref.to(self.device)
+        with torch.no_grad():
+            g = self.net.extractor.eval()(x)[1]
+        return (self.net.restorer(x, g)[0] - x_ref).abs().mean()
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        c, x, x_ref = self.config, batch["x"], batch.get("x_ref")
+        y, restored, (q, g), features = self.net.look(x)
+        loss = F.mse_loss(y, batch["score"])
+        if restored is not None and x_ref is not None:
+            loss = loss + c.lambda_rec * (restored - x_ref).abs().mean()
+        if c.rs and restored is not None:
+            loss = loss + c.lambda_rs * semantic_loss(c.rs, features, q, g, self.net.pull, self.net.extractor, x, restored,
+                                                      x_ref)
+        return loss
