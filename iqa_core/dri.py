@@ -344,7 +344,7 @@ class Predictor(nn.Module):
 
 
 def semantic_loss(parts: str, features: Tensor, q: Tensor, g: Tensor, pull: nn.ModuleList,
-                  of: Callable[[Tensor], tuple], x: Tensor, restored: Tensor, x_ref: Tensor | None) -> Tensor:
+                  of: Callable[[Tensor], tuple], x: Tensor, restored: Tensor | None, x_ref: Tensor | None) -> Tensor:
     """RS loss, the sum of its `parts`:
 
         ratio = mean over r in {q, g} of |r(x_res) - r(x_ref)|_1 / (|r(x_res) - r(x)|_1 + 1e-7)     needs x_ref
@@ -356,7 +356,7 @@ def semantic_loss(parts: str, features: Tensor, q: Tensor, g: Tensor, pull: nn.M
     loss = features.new_zeros(())
     if "align" in parts:
         loss = sum(1 - F.cosine_similarity(w(features), v.detach()).mean() for w, v in zip(pull, (q, g)))
-    if "ratio" in parts and x_ref is not None:
+    if "ratio" in parts and x_ref is not None and restored is not None:
         for r, r_ref, r_x in zip(of(restored)[:2], of(x_ref)[:2], (q, g)):
             near, far = ((r - other.detach()).abs().mean(1) for other in (r_ref, r_x))
             loss = loss + (near / (far + 1e-7)).mean() / 2
@@ -566,7 +566,7 @@ class DRIIQA(CropMethod):
         loss = F.mse_loss(y, batch["score"])
         if restored is not None and x_ref is not None:
             loss = loss + c.lambda_rec * (restored - x_ref).abs().mean()
-        if c.rs and restored is not None:
+        if c.rs:
             loss = loss + c.lambda_rs * semantic_loss(c.rs, features, q, g, self.net.pull, self.net.extractor, x, restored,
                                                       x_ref)
         return loss
