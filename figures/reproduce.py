@@ -65,7 +65,8 @@ def run_notebooks() -> list[str]:
         notebook = nbformat.read(path, as_version=4)
         say(f"  {path.name}")
         try:
-            NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": str(path.parent)}}).execute()
+            NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": str(path.parent)}},
+                           extra_arguments=["--IPKernelApp.log_level=ERROR"]).execute()  # no word of local sockets
         except CellExecutionError as error:
             failed.append(path.name)
             say(f"  {path.name} stopped: {str(error).strip().splitlines()[-1]}")
