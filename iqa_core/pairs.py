@@ -158,7 +158,7 @@ def make_pairs(pictures: Sequence[Tensor], config: PretrainConfig, generator: Ge
     # Room for the larger pair, and 16 px more than borders need: so the blocks of JPEG, which start at the
     # region's corner, fall anywhere in a crop, as they do in crops of whole pictures.
     need = [max(f * (size + s[axis]) for f, s in zip(factors, offsets)) + 2 * BORDER + 16 for axis in (0, 1)]
-    regions = [_cut(picture, need, generator) for picture in pictures]
+    regions = [cut(picture, need, generator) for picture in pictures]
     groups: dict = {}  # a GPU gets all regions of one size at once; on a CPU each picture alone stays in its cache
     for i, region in enumerate(regions):
         groups.setdefault(i if torch.device(device).type == "cpu" else region.shape, []).append(i)
@@ -175,7 +175,7 @@ def make_pairs(pictures: Sequence[Tensor], config: PretrainConfig, generator: Ge
         about = [F.pad(types, (1, 0)).flatten(), F.pad(levels, (1, 0)).flatten(),
                  torch.tensor(rows).repeat_interleave(count + 1)]
         for factor, offset in zip(factors, offsets):
-            a, b = _cut_pair(_reduce(versions) if factor == 2 else versions, size, offset, BORDER // factor, generator)
+            a, b = cut_pair(_reduce(versions) if factor == 2 else versions, size, offset, BORDER // factor, generator)
             parts_a, parts_b = (list(crop.tensor_split([(count + 1) // 2], 1)) for crop in (a, b))
             some = factor - 1  # the first half of the versions, at half scale the other half
             parts_a[some], parts_b[some] = swap(parts_a[some], parts_b[some], config.swap)
@@ -187,7 +187,7 @@ def make_pairs(pictures: Sequence[Tensor], config: PretrainConfig, generator: Ge
     return Pairs(queries, keys, *about)
 
 
-def _cut(picture: Tensor, size: Sequence[int], generator: Generator) -> Tensor:
+def cut(picture: Tensor, size: Sequence[int], generator: Generator) -> Tensor:
     """A piece of at most `size` at a random place."""
     (h, w), (rows, columns) = picture.shape[-2:], size
     top = int(torch.randint(max(h - rows, 0) + 1, (), generator=generator))
@@ -202,7 +202,7 @@ def _reduce(versions: Tensor) -> Tensor:
     return y.unflatten(0, versions.shape[:2])
 
 
-def _cut_pair(y: Tensor, size: int, offset: Sequence[int], border: int, generator: Generator) -> tuple[Tensor, Tensor]:
+def cut_pair(y: Tensor, size: int, offset: Sequence[int], border: int, generator: Generator) -> tuple[Tensor, Tensor]:
     """Both crops at one random place of y, as views of it where it is large enough."""
     if y.shape[-2] < size + offset[0] or y.shape[-1] < size + offset[1]:
         y = images.fit(y, size + max(offset))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,43 @@ from iqa_core.data import Dataset
 from iqa_core.files import half, progress, read_tensors, resume, write_tensors
 
 
+def train_steps(net: nn.Module, loss: Callable[[int], Tensor], steps: int, lr: float, checkpoint: str | Path | None,
+                made_of: dict, every: int = 100) -> pd.DataFrame:
+    """Adam without scores: half a cosine from lr to lr / 1000, a checkpoint every so many steps.
+
+    Args:
+        net: what learns; in eval mode afterwards.
+        loss: number of the step -> loss; all that is random in it follows from that number.
+        checkpoint: file to go on from, and to write; None keeps nothing.
+        made_of: what the checkpoint must agree with; `made_of["what"]` names the training.
+
+    Returns:
+        A row a step: `loss`.
+
+    Raises:
+        ValueError: a checkpoint of something else. RuntimeError: the loss is not finite.
+    """
+    learner = torch.optim.Adam(net.parameters(), lr=lr)
+    history = resume(checkpoint, made_of, net=net, learner=learner).get("history", [])
+    net.train()
+    for step in progress(range(len(history), steps), made_of["what"]):
+        for group in learner.param_groups:
+            group["lr"] = lr * (0.001 + 0.999 * (1 + math.cos(math.pi * step / steps)) / 2)
+        value = loss(step)
+        if not value.isfinite():
+            raise RuntimeError(f"The loss of step {step} ({made_of['what']}) is {value.item()}; start again with a "
+                               f"learning rate below {lr}.")
+        learner.zero_grad()
+        value.backward()
+        learner.step()
+        history.append(value.item())
+        if checkpoint and (len(history) % every == 0 or len(history) == steps):
+            write_tensors(checkpoint, {**made_of, "net": net.state_dict(), "learner": learner.state_dict(),
+                                       "history": history})
+    net.eval()
+    return pd.DataFrame({"loss": history})
+
+
 class CropMethod:
     """A network that is trained on random crops, and scores a picture by the mean over fixed crops.
 
@@ -29,6 +67,7 @@ class CropMethod:
     """
 
     tasks: tuple[str, ...] = ("NR",)
+    paired: bool = False  # does the training of the no-reference score use references where there are any?
     clip: float = math.inf  # largest norm of a gradient
 
     def __init__(self, config):
@@ -63,7 +102,7 @@ class CropMethod:
             made_of = {"config": dataclasses.asdict(c), "variant": getattr(self, "variant", ""), "seed": seed,
                        "pictures": f"{train.name} {len(train)}"}
             history = self._resume(checkpoint, made_of, learner)
-            batches = data.loader(train, c.crop, c.batch, seed, flip=True, references="FR" in self.tasks)
+            batches = data.loader(train, c.crop, c.batch, seed, flip=True, references="FR" in self.tasks or self.paired)
             for epoch in progress(range(len(history), c.epochs), "epochs"):
                 torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
                 batches.sampler.epoch = epoch

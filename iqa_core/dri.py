@@ -1,0 +1,430 @@
+"""DRI-IQA: two vectors of a picture, its quality and its degradation, and a restoration network that helps to judge.
+
+Yue, Lin, Yang, Ren, Dual-Representation Interaction Driven Image Quality Assessment with Restoration Assistance (WACV
+2025, arXiv 2411.17390). The official repository holds no code, and of the paper only abstract, introduction and figure
+captions were at hand. So this is a RECONSTRUCTION: faithful to the structure that these state (`paper`); everything
+else is `ours`, in the style of DASR, Restormer and MANIQA. The parts are in `extractor` and `restorer`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from timm.models.swin_transformer import SwinTransformerBlock
+from torch import Generator, Tensor, nn
+
+from iqa_core import backbones, images
+from iqa_core.contrast import Pictures, about
+from iqa_core.data import Dataset, DatasetError
+from iqa_core.extractor import GROUPS, Extractor, contrast, correlation, degrade, grid, relations, sequences
+from iqa_core.files import cache_dir, locked
+from iqa_core.pairs import cut
+from iqa_core.restorer import Guided, Restorer
+from iqa_core.settings import expect_words, said
+from iqa_core.train import CropMethod, train_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class DRIConfig:
+    """What is built and how it is trained. `QUICK` and `SMOKE` fit a CPU. No size or weight of the paper is known."""
+
+    # stage 1, the Dual-Representation Extractor
+    trunk: tuple[int, ...] | str = said((64, 128, 256, 512), "ours, as DASR: widths; or a trained pyramid of timm")
+    split: bool = said(True, "paper, False = one vector that is both, the control")
+    contents: int = said(8, "ours, pictures a step before the scores come")
+    degradations: int = said(8, "ours, versions of each in stage 1")
+    patch: int = said(128, "ours, side of a crop before the scores come")
+    temperature: float = said(0.1, "ours, as CONTRIQUE")
+    decorrelation: float = said(0.01, "ours, weight of the correlation between the two halves")
+    steps: int = said(100_000, "ours, of stage 1")
+    lr1: float = said(1e-3, "ours, as DASR")
+    # the restoration network, alone
+    restorer: int = said(32, "ours, its channels at the finest scale")
+    blocks: tuple[int, ...] = said((2, 3, 3, 4), "ours, blocks a scale, a reduced Restormer")
+    guidance: str = said("tgb", "paper, or to compare with: 'add', 'none'")
+    sequence: int = said(2, "ours, it learns to undo at most so many degradations one after the other")
+    restore_steps: int = said(50_000, "ours")
+    lr2: float = said(2e-4, "ours, as the authors' deraining network")
+    # the predictor
+    encoder: str = said("", "ours, '' = three convolutions, or a pyramid of timm")
+    weights: str = said("auto", "ours, of these pyramids")
+    width: int = said(192, "ours, as MANIQA has in proportion")
+    quality: bool = said(True, "paper, the quality vector guides the predictor; False = ablation")
+    degradation: bool = said(True, "paper, the degradation vector guides it too; False = ablation")
+    assist: bool = said(True, "paper, the restoration network helps; False = ablation")
+    rs: str = said("ratio align", "ours, parts of the RS loss, whose formula is not known; also 'interact'; '' = none")
+    lambda_rec: float = said(1.0, "ours")
+    lambda_rs: float = said(0.1, "ours")
+    joint: bool = said(True, "paper, 'the complete network joins in training'; False = extractor and restorer frozen")
+    # stage 2
+    crop: int = said(224, "ours, as MANIQA")
+    epochs: int = said(30, "ours")
+    batch: int = said(8, "ours, as MANIQA")
+    lr: float = said(1e-4, "ours")
+    trained_rate: float = said(0.1, "ours, learning rate of what was trained before / of the rest")
+    weight_decay: float = said(1e-5, "ours, as MANIQA")
+    test_crops: int = said(10, "ours, seeded positions; 5 = corners and centre")
+
+    def __post_init__(self):
+        expect_words(self, guidance=("tgb", "add", "none"))
+        if set(self.rs.split()) - {"ratio", "align", "interact"}:
+            raise ValueError(f"rs={self.rs!r} is unknown; give some of ratio, align, interact, with spaces, or ''.")
+        if self.crop % 32 or self.patch % 16:
+            raise ValueError(f"crop={self.crop} must be a multiple of 32, patch={self.patch} of 16.")
+
+
+QUICK = DRIConfig(trunk="tf_efficientnet_lite0", contents=4, patch=64, steps=300, restorer=12,
+                  blocks=(1, 1, 1, 1), restore_steps=500, lr2=1e-3, encoder="tf_efficientnet_lite0", width=48, crop=96,
+                  epochs=4, batch=16, lr=1e-3, test_crops=5)
+SMOKE = dataclasses.replace(QUICK, degradations=4, steps=15, restorer=8, restore_steps=20, crop=64, epochs=2)
+
+
+class SwinStage(nn.Module):
+    """MANIQA's scaled Swin stage: x <- 0.8 layer(x) + x, twice; layer = two Swin blocks, 3 x 3 convolution, ReLU."""
+
+    def __init__(self, width: int, side: int):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.ModuleDict({
+            "blocks": nn.Sequential(*(SwinTransformerBlock(width, (side, side), 4, window_size=4, shift_size=shift,
+                                                           dynamic_mask=True) for shift in (0, 2))),
+            "conv": nn.Conv2d(width, width, 3, padding=1)}) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            found = layer["blocks"](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            x = x + 0.8 * F.relu(layer["conv"](found))
+        return x
+
+
+class Head(nn.Module):
+    """Each place gives a score and a weight: score = sum_n s_n w_n / (sum_n w_n + 1e-8). Source: MANIQA."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.score, self.weight = (nn.Sequential(nn.Conv2d(width, width, 1), nn.ReLU(), nn.Dropout(0.1),
+                                                 nn.Conv2d(width, 1, 1)) for _ in range(2))
+        nn.init.constant_(self.score[-1].bias, 0.5)  # mid-scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight(x).sigmoid()
+        return (self.score(x) * weight).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) + 1e-8)
+
+
+class Stem(nn.Sequential):
+    """Three convolutions: (B, 3, H, W) -> (B, width, H / 8, W / 8)."""
+
+    def __init__(self, width: int):
+        super().__init__(*(layer for before in (3, width, width)
+                           for layer in (nn.Conv2d(before, width, 3, 2, 1), nn.GELU())))
+
+
+class PyramidStem(nn.Module):
+    """As `Stem`, from the maps of a trained pyramid at 1/8, 1/16 and 1/32: sum of linear maps of LN(map)."""
+
+    def __init__(self, name: str, weights: str | Path, width: int):
+        super().__init__()
+        self.net = backbones.pyramid(name, weights)
+        self.embeds = nn.ModuleList(nn.Sequential(nn.GroupNorm(1, c), nn.Conv2d(c, width, 1))
+                                    for c in self.net.channels[-3:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = [embed(m) for embed, m in zip(self.embeds, self.net(x)[-3:])]
+        return sum(F.interpolate(m, found[0].shape[-2:]) for m in found)
+
+
+class Predictor(nn.Module):
+    """The score from the picture's features, the two vectors, and what the restoration network made of it.
+
+        X = mix([stem(x), stem(|x_res - x|), R]),  R = reduced maps of the restorer;  without it stem(x) alone
+        X = TGB(X, v = [q; g], G = R)      the interaction;  guidance "add": X + W v
+        score = head(Swin(reduce(Swin(X))))
+
+    Source: q and the picture's features meet in a TGB before Swin blocks, paper (figure 4); the rest is ours.
+    """
+
+    def __init__(self, config: DRIConfig, vector: int, channels: Sequence[int]):
+        super().__init__()
+        c, part = config, config.width // 3
+        self.stem = PyramidStem(c.encoder, c.weights, part) if c.encoder else Stem(part)
+        self.change = Stem(part) if channels else None
+        self.reduced = nn.ModuleList(nn.Conv2d(n, part // 4, 1) for n in channels)
+        guide = len(channels) * (part // 4)
+        self.mix = nn.Conv2d(part + part * bool(channels) + guide, c.width, 1)
+        self.tgb = Guided(c.width, 4, vector, guide) if c.guidance == "tgb" and (vector or guide) else None
+        self.add = nn.Linear(vector, c.width) if c.guidance == "add" and vector else None
+        self.swin1, self.swin2 = SwinStage(c.width, c.crop // 8), SwinStage(c.width // 2, c.crop // 8)
+        self.reduce = nn.Conv2d(c.width, c.width // 2, 1)
+        self.head = Head(c.width // 2)
+
+    def forward(self, x: Tensor, v: Tensor | None, restored: Tensor | None, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """-> scores (B,), and the pooled features (B, width // 2) that the RS loss looks at."""
+        found, told = [self.stem(x)], None
+        if self.change is not None:
+            size = found[0].shape[-2:]
+            told = torch.cat([shrink(F.adaptive_avg_pool2d(m, size)) for shrink, m in zip(self.reduced, maps)], 1)
+            found += [self.change((restored - x).abs()), told]
+        y = self.mix(torch.cat(found, 1))
+        if self.tgb is not None:
+            y = self.tgb(y, v, told)
+        if self.add is not None:
+            y = y + self.add(v)[..., None, None]
+        y = self.swin2(self.reduce(self.swin1(y)))
+        return self.head(y), y.mean((2, 3))
+
+
+class Network(nn.Module):
+    """The network behind `DRIIQA`: (B, 3, H, W) in [0, 1], sides multiples of 32 -> (B,), HIGHER = BETTER.
+
+    Without vectors, restorer and RS loss there is no extractor either: the predictor is alone.
+
+    >>> Network(dataclasses.replace(SMOKE, weights="random"))(torch.rand(2, 3, 64, 64)).shape
+    torch.Size([2])
+    """
+
+    def __init__(self, config: DRIConfig):
+        super().__init__()
+        self.config = c = config
+        # first the parts that are trained first: with one seed they start alike, whatever comes after
+        told = c.quality or c.degradation or c.assist or c.rs
+        self.extractor = e = Extractor(c.trunk, c.split, c.weights) if told else None
+        length = e.length if told else 0
+        self.restorer = Restorer(c.restorer, c.blocks, length, e.widths, c.guidance, e.fold) if c.assist else None
+        vectors = 0 if c.guidance == "none" else c.quality + c.degradation
+        self.predictor = Predictor(c, vectors * length, self.restorer.channels if c.assist else ())
+        self.pull = nn.ModuleList(nn.Linear(c.width // 2, length) for _ in range(2)) if "align" in c.rs else None
+        self.order = nn.Linear(length, 1, bias=False) if "interact" in c.rs else None
+
+    def train(self, mode: bool = True) -> Network:
+        """As usual, but batch norms keep their statistics: a batch is too small to have its own."""
+        super().train(mode)
+        for part in (self.extractor, getattr(self.predictor.stem, "net", None)):
+            if part is not None:
+                part.eval()
+        return self
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor], Tensor]:
+        """Scores (B,), the restored pictures, (q, g), and the predictor's pooled features."""
+        c, q, g, restored, maps = self.config, None, None, None, []
+        if self.extractor is not None:
+            q, g, guides = self.extractor(x)
+        if self.restorer is not None:
+            restored, maps = self.restorer(x, g, guides)
+        told = [v for v, on in ((q, c.quality), (g, c.degradation)) if on]
+        score, features = self.predictor(x, torch.cat(told, 1) if told else None, restored, maps)
+        return score, restored, (q, g), features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.look(x)[0]
+
+
+def ratio(restored: Sequence[Tensor], reference: Sequence[Tensor], degraded: Sequence[Tensor]) -> Tensor:
+    """RS loss, part "ratio": the restored picture must be represented as its reference, not as the degraded one.
+
+        mean over r in {q, g} of |r(x_res) - r(x_ref)|_1 / (|r(x_res) - r(x)|_1 + 1e-7)
+
+    Source: name and purpose of the RS loss, paper; this formula is that of the authors' deraining network.
+    """
+    pairs = [[(r - other.detach()).abs().mean(1) for other in others] for r, *others in zip(restored, reference, degraded)]
+    return sum((near / (far + 1e-7)).mean() for near, far in pairs) / len(pairs)
+
+
+def align(features: Tensor, vectors: Sequence[Tensor], pull: nn.ModuleList) -> Tensor:
+    """RS loss, part "align": 1 - cos(W_q y, sg(q)) + 1 - cos(W_g y, sg(g)), y = pooled features of the predictor. Ours."""
+    return sum(1 - F.cosine_similarity(w(features), v.detach()).mean() for w, v in zip(pull, vectors))
+
+
+def interact(said: Tensor, mos: Tensor) -> Tensor:
+    """RS loss, part "interact": a line a through the quality vectors must order the pictures. Ours.
+
+        mean over pairs with |mos_i - mos_j| > .1 of max(0, .1 - sign(mos_i - mos_j) (a q_i - a q_j))
+
+    >>> interact(torch.tensor([0.0, 1.0]), torch.tensor([0.2, 0.8])), interact(torch.zeros(2), torch.tensor([0.2, 0.8]))
+    (tensor(0.), tensor(0.1000))
+    """
+    apart = mos[:, None] - mos
+    cost = F.relu(0.1 - apart.sign() * (said[:, None] - said)) * (apart.abs() > 0.1)
+    return cost.sum() / (apart.abs() > 0.1).sum().clamp(min=1)
+
+
+def pristine(train: Dataset, more: Dataset | None) -> Dataset:
+    """The pictures that extractor and restorer learn from before the scores come, and nothing that is tested.
+
+    The references of the training part, if it has them; else `more`, of which, if it is of the same set, only training
+    contents are taken.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    if more is None and train.card.reference:
+        rows = ~train.table["reference"].duplicated()
+        return dataclasses.replace(train, table=train.table[rows].assign(image=train.table["reference"][rows]))
+    if more is None:
+        raise DatasetError(f"{train.name} has no references: give pristine pictures, such as data.load('kodak').")
+    if more.name == train.name or more.root.resolve() == train.root.resolve():
+        more = more.subset(more.table["content"].isin(train.table["content"]))
+    if not len(more):
+        raise DatasetError(f"{more.name}: all its pictures may be in the validation or test part. Give others.")
+    return more
+
+
+def _batch(pictures: Sequence[Tensor], count: int, *numbers: int) -> tuple[list[Tensor], Generator]:
+    """The pictures of a step, and a generator of its own; both follow from the numbers."""
+    seeds = np.random.SeedSequence(numbers).generate_state(2)
+    order = np.random.default_rng(seeds[0]).permutation(len(pictures))[:count]
+    return [pictures[i] for i in order], Generator().manual_seed(int(seeds[1]))
+
+
+def _kept(what: str, c: DRIConfig, seed: int, pictures: Sequence[Tensor], fields: Sequence[str]) -> tuple[Path, dict]:
+    """Checkpoint in the cache folder, named by all that it depends on: ablations of stage 2 share stage 1."""
+    made_of = {"what": what, "seed": seed, "pictures": about(pictures), **{name: getattr(c, name) for name in fields}}
+    return cache_dir() / "dri" / f"{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]}.pt", made_of
+
+
+# What the restoration network learns to undo: blur, compression, noise. Nobody can tell by a picture alone how bright or
+# how colourful it was; with these in the bank the network changed all pictures, and noise and blur got worse.
+UNDONE = [GROUPS[0], GROUPS[2], GROUPS[3]]
+FIRST = ("trunk", "split", "weights", "contents", "degradations", "patch", "temperature", "decorrelation", "steps", "lr1")
+SECOND = ("restorer", "blocks", "guidance", "sequence", "restore_steps", "lr2")
+
+
+def train_extractor(net: Extractor, pictures: Sequence[Tensor], c: DRIConfig, seed: int = 0) -> pd.DataFrame:
+    """Stage 1, without scores: L = L_quality + L_degradation + decorrelation * mean corr(q, g)^2.
+
+    A finished training is read from the cache folder, one that was killed goes on.
+
+    Args:
+        net: fresh, of the sizes in `c`, from the same seed.
+        pictures: uint8 (3, H, W), pristine.
+
+    Returns:
+        A row a step: `loss`.
+    """
+    device = next(net.parameters()).device
+
+    def loss(step: int) -> Tensor:
+        chosen, generator = _batch(pictures, c.contents, seed, 1, step)
+        x, contents, degradations = grid(chosen, c.degradations, c.patch, generator)
+        q, g, _ = net(x.to(device))
+        parts = [contrast(head(v), positive.to(device), c.temperature)
+                 for head, v, positive in zip(net.heads, (q, g), relations(contents, degradations))]
+        return sum(parts) + (c.decorrelation * correlation(q, g) if c.split else 0)
+
+    path, made_of = _kept("extractor", c, seed, pictures, FIRST)
+    with locked(path):
+        return train_steps(net, loss, c.steps, c.lr1, path, made_of)
+
+
+def train_restorer(net: Restorer, extractor: Extractor, pictures: Sequence[Tensor], c: DRIConfig,
+                   seed: int = 0) -> pd.DataFrame:
+    """The restoration network before the scores come: L = mean |x_res - x_ref|, x by `UNDONE`. As `train_extractor`.
+
+    The extractor tells, and stays as it is.
+    """
+    device = next(net.parameters()).device
+    extractor.eval()
+
+    def loss(step: int) -> Tensor:
+        chosen, generator = _batch(pictures, 2 * c.contents, seed, 2, step)
+        x_ref = images.from_uint8(torch.stack([cut(images.fit(p, c.patch), [c.patch] * 2, generator) for p in chosen]))
+        x = degrade(x_ref, sequences(len(x_ref), generator, c.sequence, UNDONE), generator).to(device)
+        with torch.no_grad():
+            _, g, guides = extractor(x)
+        return (net(x, g, guides)[0] - x_ref.to(device)).abs().mean()
+
+    path, made_of = _kept("restorer", c, seed, pictures, FIRST + SECOND)
+    with locked(path):
+        return train_steps(net, loss, c.restore_steps, c.lr2, path, made_of)
+
+
+class DRIIQA(CropMethod):
+    """DRI-IQA as a method: extractor, then restorer, then the score, all on the training part.
+
+        L = MSE(y, mos) + lambda_rec mean |x_res - x_ref| + lambda_rs RS      the middle term where there are references
+
+    Args:
+        pictures: pristine pictures for extractor and restorer; default: the references of the training part. NEVER
+            give pictures that you test on: of a set with the name or folder of the training pictures only training
+            contents are taken, but what lies in other folders cannot be checked.
+
+    >>> DRIIQA().score(torch.rand(1, 3, 64, 64))
+    Traceback (most recent call last):
+    RuntimeError: dri-iqa is not fitted: call fit(train, val), or load a fitted one.
+    """
+
+    name = "dri-iqa"
+    config_class = DRIConfig
+    network = Network
+    paired = True
+
+    def __init__(self, config: DRIConfig = QUICK, pictures: Dataset | None = None):
+        super().__init__(config)
+        self.pictures, c = pictures, config
+        parts = [word for word, on in (("q", c.quality), ("g", c.degradation), ("restoration", c.assist)) if on]
+        parts = [" + ".join(parts), *([c.guidance] if parts else [])] if parts else ["predictor alone"]
+        parts += [f"RS {c.rs}"] * bool(c.rs) + ["one vector"] * (not c.split) + ["frozen"] * (not c.joint)
+        self.variant = ", ".join(parts)
+
+    def fit(self, train: Dataset, val: Dataset | None = None, checkpoint: str | Path | None = None) -> DRIIQA:
+        """As every `CropMethod`; extractor and restorer are trained first and kept in the cache folder."""
+        self.seed, self.source = torch.initial_seed() % 2**31, None
+        if self.variant != "predictor alone":
+            pictures = Pictures(pristine(train, self.pictures))
+            self.source = [*pictures] if len(pictures) <= 500 else pictures  # few are decoded once
+        super().fit(train, val, checkpoint)
+        self.source = None
+        return self
+
+    def learner(self) -> torch.optim.Optimizer:
+        """Trains extractor and restorer on the fresh network; then Adam, slower for all that was trained before."""
+        c, net = self.config, self.net
+        before = [part for part in (net.extractor, net.restorer) if part is not None]
+        if net.extractor is not None:
+            self.stage1 = train_extractor(net.extractor, self.source, c, self.seed)
+        if net.restorer is not None:
+            self.stage2 = train_restorer(net.restorer, net.extractor, self.source, c, self.seed)
+        for part in before:
+            part.requires_grad_(c.joint)
+        slow = {id(p) for part in (*before, getattr(net.predictor.stem, "net", nn.Module())) for p in part.parameters()}
+        learns = [p for p in net.parameters() if p.requires_grad]
+        groups = [{"params": [p for p in learns if (id(p) in slow) == rare], "lr": c.lr * rate}
+                  for rare, rate in ((True, c.trained_rate), (False, 1.0))]
+        return torch.optim.Adam([group for group in groups if group["params"]], weight_decay=c.weight_decay)
+
+    def rate(self, epoch: float) -> float:
+        """One cosine over the run, from 1 to 0."""
+        return (1 + math.cos(math.pi * epoch / self.config.epochs)) / 2
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """L of a batch."""
+        c, net, x_ref = self.config, self.net, batch.get("x_ref")
+        y, restored, vectors, features = net.look(batch["x"])
+        loss, rs = F.mse_loss(y.float(), batch["score"]), y.new_zeros(())
+        if restored is not None and x_ref is not None:
+            loss = loss + c.lambda_rec * (restored - x_ref).abs().mean()
+            if "ratio" in c.rs:  # judged by the extractor as it is: it must not learn to overlook the difference
+                still = {name: p.detach() for name, p in net.extractor.state_dict(keep_vars=True).items()}
+                of = [torch.func.functional_call(net.extractor, still, (z,))[:2] for z in (restored, x_ref)]
+                rs = rs + ratio(*of, vectors)
+        if "align" in c.rs:
+            rs = rs + align(features, vectors, net.pull)
+        if "interact" in c.rs:
+            rs = rs + interact(net.order(vectors[0])[:, 0], batch["score"])
+        return loss + c.lambda_rs * rs
+
+    @torch.inference_mode()
+    def restore(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] of any size, as the restoration network would have them."""
+        net, (h, w) = self._fitted().eval(), x.shape[-2:]
+        step = 8 * net.extractor.fold
+        wide = F.pad(x.to(self.device), (0, -w % step, 0, -h % step), mode="replicate")
+        _, g, guides = net.extractor(wide)
+        return net.restorer(wide, g, guides)[0][..., :h, :w].clamp(0, 1).cpu()
