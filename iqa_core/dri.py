@@ -338,7 +338,8 @@ def train_restorer(net: Restorer, extractor: Extractor, pictures: Sequence[Tenso
         x = degrade(x_ref, sequences(len(x_ref), generator, c.sequence, UNDONE), generator).to(device)
         with torch.no_grad():
             _, g, guides = extractor(x)
-        return (net(x, g, guides)[0] - x_ref.to(device)).abs().mean()
+        left, there = ((y - x_ref.to(device)).abs().mean((1, 2, 3)) for y in (net(x, g, guides)[0], x))
+        return (left / (there + 0.01)).mean()
 
     path, made_of = _kept("restorer", c, seed, pictures, FIRST + SECOND)
     with locked(path):
