@@ -50,14 +50,16 @@ class DRIConfig:
     # the restoration network, alone
     restorer: int = said(32, "ours, its channels at the finest scale")
     blocks: tuple[int, ...] = said((2, 3, 3, 4), "ours, blocks a scale, a reduced Restormer")
-    guidance: str = said("tgb", "paper, or to compare with: 'add', 'none'")
-    sequence: int = said(2, "ours, it learns to undo at most so many degradations one after the other")
+    guidance: str = said("tgb", "paper, how it is told; or to compare with: 'add', 'none'")
+    sequence: int = said(1, "ours, it learns to undo at most so many degradations one after the other")
     restore_steps: int = said(50_000, "ours")
     lr2: float = said(2e-4, "ours, as the authors' deraining network")
+    seed: int = said(0, "ours, of extractor and restorer; the rest follows torch's")
     # the predictor
     encoder: str = said("", "ours, '' = three convolutions, or a pyramid of timm")
     weights: str = said("auto", "ours, of these pyramids")
     width: int = said(192, "ours, as MANIQA has in proportion")
+    interaction: str = said("tgb", "paper, how it is told of vectors and restoration; or to compare with: 'add'")
     quality: bool = said(True, "paper, the quality vector guides the predictor; False = ablation")
     degradation: bool = said(True, "paper, the degradation vector guides it too; False = ablation")
     assist: bool = said(True, "paper, the restoration network helps; False = ablation")
@@ -75,15 +77,15 @@ class DRIConfig:
     test_crops: int = said(10, "ours, seeded positions; 5 = corners and centre")
 
     def __post_init__(self):
-        expect_words(self, guidance=("tgb", "add", "none"))
+        expect_words(self, guidance=("tgb", "add", "none"), interaction=("tgb", "add"))
         if set(self.rs.split()) - {"ratio", "align", "interact"}:
             raise ValueError(f"rs={self.rs!r} is unknown; give some of ratio, align, interact, with spaces, or ''.")
         if self.crop % 32 or self.patch % 16:
             raise ValueError(f"crop={self.crop} must be a multiple of 32, patch={self.patch} of 16.")
 
 
-QUICK = DRIConfig(trunk="tf_efficientnet_lite0", contents=4, patch=64, steps=300, restorer=12,
-                  blocks=(1, 1, 1, 1), restore_steps=500, lr2=1e-3, encoder="tf_efficientnet_lite0", width=48, crop=96,
+QUICK = DRIConfig(trunk="tf_efficientnet_lite0", contents=4, patch=64, steps=250, restorer=12,
+                  blocks=(1, 1, 1, 1), restore_steps=800, lr2=7e-3, encoder="tf_efficientnet_lite0", width=48, crop=96,
                   epochs=4, batch=16, lr=1e-3, test_crops=5)
 SMOKE = dataclasses.replace(QUICK, degradations=4, steps=15, restorer=8, restore_steps=20, crop=64, epochs=2)
 
@@ -145,7 +147,7 @@ class Predictor(nn.Module):
     """The score from the picture's features, the two vectors, and what the restoration network made of it.
 
         X = mix([stem(x), stem(|x_res - x|), R]),  R = reduced maps of the restorer;  without it stem(x) alone
-        X = TGB(X, v = [q; g], G = R)      the interaction;  guidance "add": X + W v
+        X = TGB(X, v = [q; g], G = R)      the interaction;  "add": X + W v
         score = head(Swin(reduce(Swin(X))))
 
     Source: q and the picture's features meet in a TGB before Swin blocks, paper (figure 4); the rest is ours.
@@ -159,8 +161,8 @@ class Predictor(nn.Module):
         self.reduced = nn.ModuleList(nn.Conv2d(n, part // 4, 1) for n in channels)
         guide = len(channels) * (part // 4)
         self.mix = nn.Conv2d(part + part * bool(channels) + guide, c.width, 1)
-        self.tgb = Guided(c.width, 4, vector, guide) if c.guidance == "tgb" and (vector or guide) else None
-        self.add = nn.Linear(vector, c.width) if c.guidance == "add" and vector else None
+        self.tgb = Guided(c.width, 4, vector, guide) if c.interaction == "tgb" and (vector or guide) else None
+        self.add = nn.Linear(vector, c.width) if c.interaction == "add" and vector else None
         self.swin1, self.swin2 = SwinStage(c.width, c.crop // 8), SwinStage(c.width // 2, c.crop // 8)
         self.reduce = nn.Conv2d(c.width, c.width // 2, 1)
         self.head = Head(c.width // 2)
@@ -193,13 +195,14 @@ class Network(nn.Module):
     def __init__(self, config: DRIConfig):
         super().__init__()
         self.config = c = config
-        # first the parts that are trained first: with one seed they start alike, whatever comes after
         told = c.quality or c.degradation or c.assist or c.rs
-        self.extractor = e = Extractor(c.trunk, c.split, c.weights) if told else None
-        length = e.length if told else 0
-        self.restorer = Restorer(c.restorer, c.blocks, length, e.widths, c.guidance, e.fold) if c.assist else None
-        vectors = 0 if c.guidance == "none" else c.quality + c.degradation
-        self.predictor = Predictor(c, vectors * length, self.restorer.channels if c.assist else ())
+        with torch.random.fork_rng():
+            torch.manual_seed(c.seed)
+            self.extractor = e = Extractor(c.trunk, c.split, c.weights) if told else None
+            length = e.length if told else 0
+            self.restorer = Restorer(c.restorer, c.blocks, length, e.widths, c.guidance, e.fold) if c.assist else None
+        vector = (c.quality + c.degradation) * length
+        self.predictor = Predictor(c, vector, self.restorer.channels if c.assist else ())
         self.pull = nn.ModuleList(nn.Linear(c.width // 2, length) for _ in range(2)) if "align" in c.rs else None
         self.order = nn.Linear(length, 1, bias=False) if "interact" in c.rs else None
 
@@ -283,26 +286,27 @@ def _batch(pictures: Sequence[Tensor], count: int, *numbers: int) -> tuple[list[
     return [pictures[i] for i in order], Generator().manual_seed(int(seeds[1]))
 
 
-def _kept(what: str, c: DRIConfig, seed: int, pictures: Sequence[Tensor], fields: Sequence[str]) -> tuple[Path, dict]:
+def _kept(what: str, c: DRIConfig, pictures: Sequence[Tensor], fields: Sequence[str]) -> tuple[Path, dict]:
     """Checkpoint in the cache folder, named by all that it depends on: ablations of stage 2 share stage 1."""
-    made_of = {"what": what, "seed": seed, "pictures": about(pictures), **{name: getattr(c, name) for name in fields}}
+    made_of = {"what": what, "pictures": about(pictures), **{name: getattr(c, name) for name in fields}}
     return cache_dir() / "dri" / f"{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]}.pt", made_of
 
 
 # What the restoration network learns to undo: blur, compression, noise. Nobody can tell by a picture alone how bright or
 # how colourful it was; with these in the bank the network changed all pictures, and noise and blur got worse.
 UNDONE = [GROUPS[0], GROUPS[2], GROUPS[3]]
-FIRST = ("trunk", "split", "weights", "contents", "degradations", "patch", "temperature", "decorrelation", "steps", "lr1")
+FIRST = ("trunk", "split", "weights", "contents", "degradations", "patch", "temperature", "decorrelation", "steps", "lr1",
+         "seed")
 SECOND = ("restorer", "blocks", "guidance", "sequence", "restore_steps", "lr2")
 
 
-def train_extractor(net: Extractor, pictures: Sequence[Tensor], c: DRIConfig, seed: int = 0) -> pd.DataFrame:
+def train_extractor(net: Extractor, pictures: Sequence[Tensor], c: DRIConfig) -> pd.DataFrame:
     """Stage 1, without scores: L = L_quality + L_degradation + decorrelation * mean corr(q, g)^2.
 
     A finished training is read from the cache folder, one that was killed goes on.
 
     Args:
-        net: fresh, of the sizes in `c`, from the same seed.
+        net: fresh, that of `Network(c)`.
         pictures: uint8 (3, H, W), pristine.
 
     Returns:
@@ -311,37 +315,39 @@ def train_extractor(net: Extractor, pictures: Sequence[Tensor], c: DRIConfig, se
     device = next(net.parameters()).device
 
     def loss(step: int) -> Tensor:
-        chosen, generator = _batch(pictures, c.contents, seed, 1, step)
+        chosen, generator = _batch(pictures, c.contents, c.seed, 1, step)
         x, contents, degradations = grid(chosen, c.degradations, c.patch, generator)
         q, g, _ = net(x.to(device))
         parts = [contrast(head(v), positive.to(device), c.temperature)
                  for head, v, positive in zip(net.heads, (q, g), relations(contents, degradations))]
         return sum(parts) + (c.decorrelation * correlation(q, g) if c.split else 0)
 
-    path, made_of = _kept("extractor", c, seed, pictures, FIRST)
+    path, made_of = _kept("extractor", c, pictures, FIRST)
     with locked(path):
         return train_steps(net, loss, c.steps, c.lr1, path, made_of)
 
 
-def train_restorer(net: Restorer, extractor: Extractor, pictures: Sequence[Tensor], c: DRIConfig,
-                   seed: int = 0) -> pd.DataFrame:
-    """The restoration network before the scores come: L = mean |x_res - x_ref|, x by `UNDONE`. As `train_extractor`.
+def train_restorer(net: Restorer, extractor: Extractor, pictures: Sequence[Tensor], c: DRIConfig) -> pd.DataFrame:
+    """The restoration network before the scores come; the extractor tells, and stays as it is. As `train_extractor`.
 
-    The extractor tells, and stays as it is.
+        L = mean over pictures of log10(MSE(x_res, x_ref) + 1e-4),    x by `UNDONE`, all levels equally often
+
+    That is PSNR, but for its sign and scale: so mild degradations count as much as strong ones. With |x_res - x_ref|
+    short trainings stayed at the identity.
     """
     device = next(net.parameters()).device
     extractor.eval()
 
     def loss(step: int) -> Tensor:
-        chosen, generator = _batch(pictures, 2 * c.contents, seed, 2, step)
+        chosen, generator = _batch(pictures, 2 * c.contents, c.seed, 2, step)
         x_ref = images.from_uint8(torch.stack([cut(images.fit(p, c.patch), [c.patch] * 2, generator) for p in chosen]))
-        x = degrade(x_ref, sequences(len(x_ref), generator, c.sequence, UNDONE), generator).to(device)
+        x = degrade(x_ref, sequences(len(x_ref), generator, c.sequence, UNDONE, math.inf), generator).to(device)
         with torch.no_grad():
             _, g, guides = extractor(x)
-        left, there = ((y - x_ref.to(device)).abs().mean((1, 2, 3)) for y in (net(x, g, guides)[0], x))
-        return (left / (there + 0.01)).mean()
+        error = (net(x, g, guides)[0] - x_ref.to(device)).square().mean((1, 2, 3))
+        return (error + 1e-4).log10().mean()
 
-    path, made_of = _kept("restorer", c, seed, pictures, FIRST + SECOND)
+    path, made_of = _kept("restorer", c, pictures, FIRST + SECOND)
     with locked(path):
         return train_steps(net, loss, c.restore_steps, c.lr2, path, made_of)
 
@@ -370,13 +376,14 @@ class DRIIQA(CropMethod):
         super().__init__(config)
         self.pictures, c = pictures, config
         parts = [word for word, on in (("q", c.quality), ("g", c.degradation), ("restoration", c.assist)) if on]
-        parts = [" + ".join(parts), *([c.guidance] if parts else [])] if parts else ["predictor alone"]
-        parts += [f"RS {c.rs}"] * bool(c.rs) + ["one vector"] * (not c.split) + ["frozen"] * (not c.joint)
+        parts = [" + ".join(parts), c.interaction] if parts else ["predictor alone"]
+        parts += [f"restorer {c.guidance}"] * (c.guidance != "tgb") + [f"RS {c.rs}"] * bool(c.rs)
+        parts += ["one vector"] * (not c.split) + ["frozen"] * (not c.joint)
         self.variant = ", ".join(parts)
 
     def fit(self, train: Dataset, val: Dataset | None = None, checkpoint: str | Path | None = None) -> DRIIQA:
         """As every `CropMethod`; extractor and restorer are trained first and kept in the cache folder."""
-        self.seed, self.source = torch.initial_seed() % 2**31, None
+        self.source = None
         if self.variant != "predictor alone":
             pictures = Pictures(pristine(train, self.pictures))
             self.source = [*pictures] if len(pictures) <= 500 else pictures  # few are decoded once
@@ -389,9 +396,9 @@ class DRIIQA(CropMethod):
         c, net = self.config, self.net
         before = [part for part in (net.extractor, net.restorer) if part is not None]
         if net.extractor is not None:
-            self.stage1 = train_extractor(net.extractor, self.source, c, self.seed)
+            self.stage1 = train_extractor(net.extractor, self.source, c)
         if net.restorer is not None:
-            self.stage2 = train_restorer(net.restorer, net.extractor, self.source, c, self.seed)
+            self.stage2 = train_restorer(net.restorer, net.extractor, self.source, c)
         for part in before:
             part.requires_grad_(c.joint)
         slow = {id(p) for part in (*before, getattr(net.predictor.stem, "net", nn.Module())) for p in part.parameters()}

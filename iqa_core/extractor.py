@@ -119,16 +119,16 @@ def correlation(q: Tensor, g: Tensor) -> Tensor:
     return (q.T @ g / (len(q) - 1)).square().mean()
 
 
-def sequences(count: int, generator: Generator, most: int = 4,
-              groups: Sequence[Sequence[int]] = GROUPS) -> list[list[tuple[int, int]]]:
+def sequences(count: int, generator: Generator, most: int = 4, groups: Sequence[Sequence[int]] = GROUPS,
+              spread: float = 2.5) -> list[list[tuple[int, int]]]:
     """Random degradations, each a list of one to `most` (type, level), no two types of one of the `groups`.
 
-    Levels follow p(level) ~ exp(-(level - 1)^2 / (2 * 2.5^2)), so mild ones are drawn more often. Source: ARNIQA.
+    Levels follow p(level) ~ exp(-(level - 1)^2 / (2 spread^2)), so mild ones are drawn more often. Source: ARNIQA.
 
     >>> [len(s) for s in sequences(4, torch.Generator().manual_seed(0))]
     [4, 2, 4, 3]
     """
-    chances = torch.exp(-torch.arange(5.0).square() / (2 * 2.5**2))
+    chances = torch.exp(-torch.arange(5.0).square() / (2 * spread**2))
     found = []
     for _ in range(count):
         chosen = torch.randperm(len(groups), generator=generator)[:torch.randint(1, most + 1, (), generator=generator)]

@@ -109,8 +109,6 @@ class Restorer(nn.Module):
                                   for c in sizes[:3])
         self.merge = nn.ModuleList([nn.Identity(), *(nn.Conv2d(2 * c, c, 1, bias=False) for c in sizes[1:3])])
         self.add = nn.ModuleList(nn.Linear(vector, c) for c in sizes + self.channels[:3]) if guidance == "add" else None
-        nn.init.zeros_(self.last.weight)  # it begins as the identity
-        nn.init.zeros_(self.last.bias)
 
     def _stage(self, x: Tensor, blocks: nn.ModuleList, place: int, g: Tensor, guide: Tensor | None) -> Tensor:
         if self.add is not None:

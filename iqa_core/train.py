@@ -23,7 +23,9 @@ from iqa_core.files import half, progress, read_tensors, resume, write_tensors
 
 def train_steps(net: nn.Module, loss: Callable[[int], Tensor], steps: int, lr: float, checkpoint: str | Path | None,
                 made_of: dict, every: int = 100) -> pd.DataFrame:
-    """Adam without scores: half a cosine from lr to lr / 1000, a checkpoint every so many steps.
+    """Training without scores: Adam, gradients of norm 1 at most, a checkpoint every so many steps.
+
+    The learning rate rises over the first tenth of the steps, and falls from lr to lr / 1000 by half a cosine.
 
     Args:
         net: what learns; in eval mode afterwards.
@@ -42,13 +44,14 @@ def train_steps(net: nn.Module, loss: Callable[[int], Tensor], steps: int, lr: f
     net.train()
     for step in progress(range(len(history), steps), made_of["what"]):
         for group in learner.param_groups:
-            group["lr"] = lr * (0.001 + 0.999 * (1 + math.cos(math.pi * step / steps)) / 2)
+            group["lr"] = lr * min(1, 10 * (step + 1) / steps) * (0.001 + 0.999 * (1 + math.cos(math.pi * step / steps)) / 2)
         value = loss(step)
         if not value.isfinite():
             raise RuntimeError(f"The loss of step {step} ({made_of['what']}) is {value.item()}; start again with a "
                                f"learning rate below {lr}.")
         learner.zero_grad()
         value.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         learner.step()
         history.append(value.item())
         if checkpoint and (len(history) % every == 0 or len(history) == steps):

@@ -71,6 +71,8 @@ def test_a_sequence_takes_each_group_once_and_prefers_mild_levels():
         assert 1 <= len(one) <= 4 and len({group[kind] for kind, _ in one}) == len(one)
     levels = np.bincount([level for one in found for _, level in one], minlength=6)[1:]
     assert (np.diff(levels) < 0).all()
+    even = sequences(400, torch.Generator().manual_seed(0), spread=np.inf)
+    assert min(np.bincount([level for one in even for _, level in one], minlength=6)[1:]) > 150
     assert {len(one) for one in sequences(50, torch.Generator().manual_seed(0), most=1)} == {1}
 
 
@@ -126,7 +128,6 @@ def test_guidance_reaches_the_restored_picture_or_not(guidance):
     torch.manual_seed(0)
     net, x = Restorer(8, (1, 1, 1, 1), 6, (4, 4, 4, 4), guidance), torch.rand(1, 3, 32, 32)
     maps = [torch.rand(1, 4, 32 // 2**i, 32 // 2**i) for i in range(4)]
-    assert torch.equal(net(x, torch.rand(1, 6), maps)[0], x)  # it begins as the identity
     for p in net.parameters():
         nn.init.normal_(p, std=0.2)
     with torch.no_grad():
@@ -176,13 +177,13 @@ def test_interact_punishes_the_wrong_order_alone():
 
 
 @pytest.mark.parametrize("changes", [{}, {"split": False}, {"quality": False}, {"degradation": False}, {"assist": False},
-                                     {"guidance": "add"}, {"guidance": "none"}, {"encoder": "", "trunk": (8, 16, 32, 64)},
+                                     {"guidance": "add"}, {"guidance": "none"}, {"interaction": "add"}, {"encoder": "", "trunk": (8, 16, 32, 64)},
                                      {"rs": "ratio align interact"},
                                      {"quality": False, "degradation": False, "assist": False, "rs": ""}])
 def test_every_parameter_learns_in_one_of_the_stages(changes, cache):
     torch.manual_seed(0)
     method = dri.DRIIQA(dataclasses.replace(TINY, steps=1, restore_steps=1, **changes))
-    method.net, method.seed = Network(method.config), 0
+    method.net = Network(method.config)
     method.source = [torch.randint(256, (3, 120, 120), dtype=torch.uint8) for _ in range(4)]
     before = {name: p.clone() for name, p in method.net.named_parameters()}
     learner = method.learner()
@@ -205,8 +206,8 @@ def test_frozen_parts_stay_as_their_stages_left_them(cache):
     torch.manual_seed(0)
     net = Network(method.config)
     pictures = [*Pictures(pristine(train, None))]
-    dri.train_extractor(net.extractor, pictures, method.config, 0)  # read from the cache
-    dri.train_restorer(net.restorer, net.extractor, pictures, method.config, 0)
+    dri.train_extractor(net.extractor, pictures, method.config)  # read from the cache
+    dri.train_restorer(net.restorer, net.extractor, pictures, method.config)
     for part in ("extractor", "restorer"):
         for mine, theirs in zip(getattr(method.net, part).state_dict().values(), getattr(net, part).state_dict().values()):
             assert torch.equal(mine, theirs)
@@ -218,7 +219,7 @@ def test_joint_training_moves_extractor_and_restorer_but_no_running_statistics(c
     method = dri.DRIIQA(TINY).fit(train)
     torch.manual_seed(0)
     net = Network(TINY)
-    dri.train_extractor(net.extractor, [*Pictures(pristine(train, None))], TINY, 0)
+    dri.train_extractor(net.extractor, [*Pictures(pristine(train, None))], TINY)
     mine, theirs = method.net.extractor.state_dict(), net.extractor.state_dict()
     moved = {key.split(".")[-1] for key in mine if not torch.equal(mine[key], theirs[key])}
     assert "weight" in moved and not moved & {"running_mean", "running_var"}
@@ -246,7 +247,7 @@ def test_a_killed_stage_goes_on_as_if_nothing_had_happened(cache, monkeypatch):
         net = Network(c).extractor
         drawn = iter(range(99))
         monkeypatch.setattr(dri, "grid", lambda *a: 1 / 0 if next(drawn) == die_at else grid(*a))
-        history = dri.train_extractor(net, pictures, c, 0)
+        history = dri.train_extractor(net, pictures, c)
         return history, net.state_dict()
 
     steps = dri.train_steps
@@ -301,6 +302,7 @@ def test_it_is_saved_and_loaded_and_restores_any_size(cache, tmp_path):
 
 
 @pytest.mark.parametrize("changes, message", [({"guidance": "map"}, "guidance='map' is unknown"),
+                                              ({"interaction": "none"}, "interaction='none' is unknown"),
                                               ({"rs": "ratio aline"}, "rs='ratio aline' is unknown"),
                                               ({"crop": 100}, "crop=100 must be a multiple of 32"),
                                               ({"patch": 72}, "patch=72 of 16")])
@@ -317,13 +319,13 @@ def test_every_setting_says_where_it_comes_from():
 def test_restoration_learns_to_take_noise_away(cache):
     """On a picture that it has not seen, after 150 steps with noise alone."""
     photos = [*Pictures(pristine(data.load("offline"), None))][:7]
-    c = dataclasses.replace(SMOKE, restore_steps=150, lr2=3e-3, steps=20)
+    c = dataclasses.replace(SMOKE, restore_steps=150, lr2=7e-3, steps=20)
     torch.manual_seed(0)
     net = Network(c)
     only = pytest.MonkeyPatch()
     only.setattr(dri, "sequences", lambda count, *how: [[(11, 4)]] * count)
-    dri.train_extractor(net.extractor, photos[:6], c, 0)
-    dri.train_restorer(net.restorer, net.extractor, photos[:6], c, 0)
+    dri.train_extractor(net.extractor, photos[:6], c)
+    dri.train_restorer(net.restorer, net.extractor, photos[:6], c)
     only.undo()
     x_ref = photos[6][None, :, :128, :128].float() / 255
     x = distort(x_ref, 11, 4, torch.Generator().manual_seed(0))
