@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from iqa_core import images
-from iqa_core.contrast import Pictures, about
+from iqa_core.contrast import Pictures
 from iqa_core.data import Dataset, DatasetError
 from iqa_core.extractor import GROUPS, Extractor, contrast, correlation, degrade, grid, relations, sequences
 from iqa_core.files import cache_dir, locked
@@ -195,7 +195,10 @@ def _batch(pictures: Sequence[Tensor], count: int, *numbers: int) -> tuple[list[
 
 def _kept(what: str, c: DRIConfig, pictures: Sequence[Tensor], fields: Sequence[str]) -> tuple[Path, dict]:
     """Checkpoint in the cache folder, named by all that it depends on: ablations of stage 2 share stage 1."""
-    made_of = {"what": what, "pictures": about(pictures), **{name: getattr(c, name) for name in fields}}
+    digest = hashlib.sha256()  # of every picture: two splits may begin and end with the same ones
+    for part in pictures.dataset.table["image"] if isinstance(pictures, Pictures) else pictures:
+        digest.update(part.encode() if isinstance(part, str) else part.numpy().tobytes())
+    made_of = {"what": what, "pictures": digest.hexdigest()[:16], **{name: getattr(c, name) for name in fields}}
     return cache_dir() / "dri" / f"{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]}.pt", made_of
 
 
