@@ -30,7 +30,6 @@ from iqa_core.baselines import FullReference
 from iqa_core.contrast import Pictures, knn_accuracy, probe
 from iqa_core.data import Dataset, load
 from iqa_core.distortions import TYPES, distort
-from iqa_core.files import atomic, locked
 
 PAPER = "DRI-IQA"
 SEEDS = {"tid2013-kodak": {"quick": range(5), "full": range(10)}, "biq2021": {"quick": range(3), "full": range(10)}}
@@ -53,12 +52,7 @@ def note(what: str, dataset: str, seed: int, values: dict[str, float]) -> None:
     """Write values into `dri_measures.csv`; older ones of the same name are replaced."""
     rows = pd.DataFrame([(what, dataset, seed, name, value) for name, value in values.items()],
                         columns=["what", "dataset", "seed", "measure", "value"])
-    with locked(MEASURES):
-        if MEASURES.is_file():
-            rows = pd.concat([pd.read_csv(MEASURES), rows]).drop_duplicates(["what", "dataset", "seed", "measure"],
-                                                                           keep="last")
-        with atomic(MEASURES) as temporary:
-            rows.sort_values(["dataset", "what", "measure", "seed"]).to_csv(temporary, index=False, float_format="%.4f")
+    ledger.merge(MEASURES, rows.round(4), ["dataset", "what", "measure", "seed"])
 
 
 def middle(pictures: Dataset) -> list[Tensor]:

@@ -23,7 +23,6 @@ import trainings
 from iqa_core import ledger, plot, protocol, qfm
 from iqa_core.aliasing import aliasing, describe, sensitivity
 from iqa_core.data import Dataset, load
-from iqa_core.files import atomic, locked
 
 PAPER, DATASET = "QFM-IQM", "biq2021"
 SEEDS = {"quick": range(5), "full": range(10)}
@@ -46,12 +45,7 @@ class Measured(qfm.QFMIQM):
         with torch.inference_mode():
             row["sd"] = torch.cat([self.net.panel(part) for part in features.split(64)]).std().item()
         row["rho"] = aliasing(features[:, 0].cpu(), dataset.scores)[0]
-        with locked(MEASURES):
-            rows = pd.DataFrame([row])
-            if MEASURES.is_file():
-                rows = pd.concat([pd.read_csv(MEASURES), rows]).drop_duplicates(["variant", "seed", "n"], keep="last")
-            with atomic(MEASURES) as temporary:
-                rows.sort_values(["variant", "seed", "n"]).to_csv(temporary, index=False, float_format="%.4f")
+        ledger.merge(MEASURES, pd.DataFrame([row]).round(4), ["variant", "seed", "n"])
         return super().predictions(dataset)
 
 

@@ -96,11 +96,27 @@ def append(rows: pd.DataFrame, path: str | Path | None = None) -> Path:
     >>> read(path)[["method", "seed", "srcc"]].values.tolist()
     [['PSNR', 0, 0.6], ['PSNR', 1, 0.7]]
     """
-    return _merge(Path(path or default_path()), _checked(rows, "append"), KEY, read)
+    return merge(Path(path or default_path()), _checked(rows, "append"), KEY, read)
 
 
-def _merge(path: Path, rows: pd.DataFrame, key: list[str], reader: Callable[[Path], pd.DataFrame]) -> Path:
-    """Put rows into a CSV file, in the order of their keys; one that is there already is replaced."""
+def merge(path: Path, rows: pd.DataFrame, key: list[str], reader: Callable[[Path], pd.DataFrame] = pd.read_csv) -> Path:
+    """Put rows into a CSV file, in the order of their keys; one that is there already is replaced.
+
+    The file is written whole or not at all, and writers take turns.
+
+    Args:
+        path: made, if there is none.
+        rows, key: a table, and the columns that tell its rows apart.
+        reader: reads what is there; it may refuse.
+
+    Returns:
+        path.
+
+    >>> import tempfile
+    >>> path, row = Path(tempfile.mkdtemp()) / "own.csv", pd.DataFrame({"seed": [1], "value": [0.5]})
+    >>> pd.read_csv(merge(merge(path, row, ["seed"]), row.assign(value=0.7), ["seed"])).values.tolist()
+    [[1.0, 0.7]]
+    """
     with locked(path):
         if path.is_file():
             rows = pd.concat([reader(path), rows], ignore_index=True)
@@ -166,7 +182,7 @@ def claim(name: str, paper: str, text: str, dataset: str, measure: str, effect: 
     verdict = ("holds" if effect["low"] > -margin else "does not hold" if effect["high"] < -margin else "not decided")
     row = [name, paper, text, dataset, measure, *(round(float(effect[key]), 3) for key in ("difference", "low", "high")),
            int(effect["pairs"]), verdict, remark]
-    _merge(path, pd.DataFrame([row], columns=CLAIM_COLUMNS), ["claim", "dataset"], _read_claims)
+    merge(path, pd.DataFrame([row], columns=CLAIM_COLUMNS), ["claim", "dataset"], _read_claims)
     return verdict
 
 
