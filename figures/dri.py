@@ -2,8 +2,8 @@
 
     python figures/dri.py [scores] [parts] [claims] [figure]
 
-A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `dri.QUICK` on 5 splits, full the default size on
-10. `dri_measures.csv` holds what the ledger has no column for, a value a row:
+A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `dri.QUICK` on 5 splits of one set and
+3 of the other, full the default size on 10. `dri_measures.csv` holds what the ledger has no column for, a value a row:
 - of the extractor, before any score is seen: how well type and content are told from q and from g (k nearest
   neighbours, `contrast.knn_accuracy`) in all 125 cells of the bank, on photographs of another set;
 - of the restorer, before any score is seen: the gain of PSNR and SSIM a type, on contents that are not trained on;
@@ -33,7 +33,7 @@ from iqa_core.distortions import TYPES, distort
 from iqa_core.files import atomic, locked
 
 PAPER = "DRI-IQA"
-SEEDS = {"quick": range(5), "full": range(10)}
+SEEDS = {"tid2013-kodak": {"quick": range(5), "full": range(10)}, "biq2021": {"quick": range(3), "full": range(10)}}
 PICTURES = {"tid2013-kodak": {"quick": 400, "full": 10**9}, "biq2021": {"quick": 450, "full": 10**9}}
 CONFIGS = {"quick": dri.QUICK, "full": dri.DRIConfig()}
 ELSEWHERE = {"tid2013-kodak": None, "biq2021": "cid22"}  # pristine pictures to learn from; None = the references
@@ -106,14 +106,14 @@ def methods(mode: str, dataset: str) -> dict[str, Measured]:
 
 def scores(mode: str) -> None:
     for name, count in PICTURES.items():
-        trainings.train_all([*methods(mode, name).values()], name, count[mode], SEEDS[mode], mode)
+        trainings.train_all([*methods(mode, name).values()], name, count[mode], SEEDS[name][mode], mode)
 
 
 def parts(mode: str) -> None:
     """What extractor and restorer know and can, on every split; read from the cache if `scores` came before."""
     for name, count in PICTURES.items():
         unseen, elsewhere = middle(load(UNSEEN[name]).thin(12)), ELSEWHERE[name] and load(ELSEWHERE[name])
-        for seed in SEEDS[mode] if elsewhere is None else [0]:  # the same pictures and seed: nothing would change
+        for seed in SEEDS[name][mode] if elsewhere is None else [0]:  # the same pictures and seed: nothing would change
             train, _, test = data.splits(load(name).thin(count[mode]), seed)
             method = prepared(CONFIGS[mode], train, elsewhere)
             found, cells, contents = probe(unseen, partial(both, method))

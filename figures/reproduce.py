@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_download import kodak, tid2013_kodak
-from iqa_core import baselines, data, ledger, modes, protocol, qfm, reiqa, yoto
+from iqa_core import baselines, data, dri, ledger, modes, protocol, qfm, reiqa, yoto
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -43,8 +43,8 @@ def judge(dataset: data.Dataset, mode: str) -> list:
     methods = [baselines.Brisque(), baselines.FrozenRidge(), reiqa.ReIQA()]
     if dataset.card.reference:
         methods = [baselines.FullReference(name) for name in ("psnr", "ssim", "ms_ssim")] + methods
-    if mode == "smoke" and dataset.card.proxy:  # a run-through; figures/yoto.py and figures/qfm.py take longer
-        methods += [yoto.YOTO(yoto.SMOKE), qfm.QFMIQM(qfm.SMOKE)]
+    if mode == "smoke" and dataset.card.proxy:  # a run-through; the scripts of the papers take longer
+        methods += [yoto.YOTO(yoto.SMOKE), qfm.QFMIQM(qfm.SMOKE), dri.DRIIQA(dri.SMOKE)]
     tables = []
     for method in methods:
         say(f"  {method.name} on {dataset.name}: {len(dataset)} pictures, {SEEDS[mode]} splits")

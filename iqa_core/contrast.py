@@ -236,7 +236,7 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
     model = MoCo(config).to(device)
     learner = {"lars": LARS, "sgd": partial(torch.optim.SGD, momentum=0.9)}[config.optimiser](
         model.query.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    made_of = {"config": dataclasses.asdict(config), "pictures": about(pictures)}
+    made_of = {"config": dataclasses.asdict(config), "pictures": _about(pictures)}
     history = resume(checkpoint, made_of, model=model, learner=learner).get("history", [])
     per_epoch = len(pictures) // config.batch
     steps = range(len(history), round(config.epochs * per_epoch))
@@ -291,7 +291,7 @@ def _order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=_generator(seed, 0, epoch))
 
 
-def about(pictures: Sequence[Tensor]) -> str:
+def _about(pictures: Sequence[Tensor]) -> str:
     """How many pictures, and 12 letters for the first and the last: cheap, and other pictures are noticed."""
     ends = b"".join(pictures[i].numpy().tobytes() for i in (0, len(pictures) - 1))
     return f"{len(pictures)} {hashlib.sha256(ends).hexdigest()[:12]}"

@@ -10,8 +10,9 @@ from torch import nn
 from iqa_core import data, dri, metrics
 from iqa_core.contrast import Pictures
 from iqa_core.distortions import distort
-from iqa_core.dri import SMOKE, DRIConfig, Head, Network, align, interact, pristine, ratio
+from iqa_core.dri import SMOKE, DRIConfig, Network, align, interact, pristine, ratio
 from iqa_core.extractor import GROUPS, contrast, correlation, degrade, grid, relations, sequences
+from iqa_core.predictor import Head
 from iqa_core.restorer import Guided, Restorer
 
 TINY = dataclasses.replace(SMOKE, weights="random", steps=4, restore_steps=4, epochs=2, batch=8)
@@ -259,7 +260,16 @@ def test_a_killed_stage_goes_on_as_if_nothing_had_happened(cache, monkeypatch):
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
-def test_nothing_that_is_tested_is_learnt_from(tmp_path):
+def test_pictures_that_differ_in_the_middle_have_a_training_of_their_own(cache):
+    """Two splits may well begin and end with the same photographs: the test part of one must not be read for the other."""
+    photos = [torch.full((3, 120, 120), value, dtype=torch.uint8) for value in range(4)]
+    c = dataclasses.replace(TINY, steps=1)
+    for pictures in (photos[:2] + photos[3:], photos[:1] + photos[2:], photos[:2] + photos[3:]):
+        dri.train_extractor(Network(c).extractor, pictures, c)
+    assert len([*(cache / "dri").glob("*.pt")]) == 2
+
+
+def test_nothing_that_is_tested_is_learnt_from():
     train, val, test = offline(100)
     known = pristine(train, None)
     assert set(known.table["content"]) == set(train.table["content"]) and not known.table["image"].duplicated().any()
