@@ -44,6 +44,8 @@ ADDED = {"interaction": "add", "rs": ""}
 LADDER = {"A0": ALONE, "A1 +q": ALONE | ADDED | {"quality": True}, "A2 +g": ALONE | ADDED | {"degradation": True},
           "A3 +q+g": ADDED | {"assist": False}, "A3 one vector": ADDED | {"assist": False, "split": False},
           "A4 A3+R": ADDED, "A5 A4+TGB": {"rs": ""}, "A6 A5+RS": {}}
+FULL = {field.name: field.default for field in dataclasses.fields(dri.DRIConfig)
+        if field.name in ("quality", "degradation", "assist", "rs", "interaction", "split")}
 MEASURES = Path(__file__).with_name("dri_measures.csv")
 
 
@@ -82,9 +84,9 @@ class Measured(dri.DRIIQA):
         return super().fit(train, None, checkpoint)  # the best epoch is not asked for: that would take as long again
 
     def predictions(self, dataset: Dataset) -> dict[str, np.ndarray]:
-        shown = dataset if dataset.card.reference else load(UNSEEN[dataset.name]).thin(6)
+        shown = dri.pristine(dataset, None) if dataset.card.reference else load(UNSEEN[dataset.name]).thin(6)
         found, truth = {"degraded": [], "restored": []}, {"degraded": [], "restored": []}
-        for i, picture in enumerate(middle(dri.pristine(shown, None) if dataset.card.reference else shown)):
+        for i, picture in enumerate(middle(shown)):
             x_ref = images.from_uint8(picture).expand(len(CELLS), -1, -1, -1)
             x = distort(x_ref, *zip(*CELLS), torch.Generator().manual_seed(i))
             for name, z in (("degraded", x), ("restored", self.maker.restore(x))):
@@ -93,10 +95,6 @@ class Measured(dri.DRIIQA):
         note(self.variant, dataset.name, self.seed, {f"SRCC {name}": metrics.srcc(torch.cat(found[name]),
                                                                                  torch.cat(truth[name])) for name in found})
         return super().predictions(dataset)
-
-
-FULL = {field.name: field.default for field in dataclasses.fields(dri.DRIConfig)
-        if field.name in ("quality", "degradation", "assist", "rs", "interaction", "split")}
 
 
 def methods(mode: str, dataset: str) -> dict[str, Measured]:
