@@ -6,10 +6,11 @@ A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `dri.QUI
 3 of the other, full the default size on 10. `dri_measures.csv` holds what the ledger has no column for, a value a row:
 - of the extractor, before any score is seen: how well type and content are told from q and from g (k nearest
   neighbours, `contrast.knn_accuracy`) in all 125 cells of the bank, on photographs of another set;
-- of the restorer, before any score is seen: the gain of PSNR and SSIM a type, on contents that are not trained on;
+- of the restorer, before any score is seen: the gain of PSNR (60 dB at most) and SSIM by type and level, on contents
+  that are not trained on;
 - of each method: SRCC with MS-SSIM, a PROXY for people, on degraded pictures and on the same ones after restoration.
   The degraded pictures are of contents that nobody has trained on; the restorer is that of stage 2a.
-The figure, dri.png, shows the ladder and the gain of PSNR.
+The figure, dri.png, shows the ladder, and the gain of PSNR for levels 2 to 5: at level 1 some types change nothing.
 """
 
 from __future__ import annotations
@@ -119,15 +120,14 @@ def parts(mode: str) -> None:
             note("extractor", name, seed, values)
             shown = middle(dri.pristine(test, None)) if test.card.reference else unseen
             x_ref = images.from_uint8(torch.stack(shown))
-            for kind in [kind for group in dri.UNDONE for kind in group]:
-                gains = []
-                for level in range(1, 6):
-                    x = distort(x_ref, kind, level, torch.Generator().manual_seed(level))
-                    after = method.restore(x)
-                    gains.append([(metric(after, x_ref).clamp(max=60) - metric(x, x_ref).clamp(max=60)).mean().item()
-                                  for metric in (metrics.psnr, metrics.ssim)])
-                note("restorer", name, seed, dict(zip((f"PSNR {TYPES[kind - 1]}", f"SSIM {TYPES[kind - 1]}"),
-                                                      np.mean(gains, 0))))
+            gains = {}
+            for kind, level in [(kind, level) for group in dri.UNDONE for kind in group for level in range(1, 6)]:
+                x = distort(x_ref, kind, level, torch.Generator().manual_seed(level))
+                after = method.restore(x)
+                gains |= {f"{metric.__name__} {TYPES[kind - 1]} {level}":
+                          (metric(after, x_ref).clamp(max=60) - metric(x, x_ref).clamp(max=60)).mean().item()
+                          for metric in (metrics.psnr, metrics.ssim)}
+            note("restorer", name, seed, gains)
             print(name, seed, {key: round(value, 3) for key, value in values.items()}, flush=True)
 
 
@@ -187,22 +187,24 @@ def figure(mode: str) -> None:
     plot.style()
     _, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
     for shift, (name, color) in zip((-0.12, 0.12), zip(PICTURES, (plot.BLUE, plot.ORANGE))):
-        for place, rows in enumerate(judged(mode, name).values()):
-            left.plot(np.full(len(rows), place + shift), rows["srcc"], "o", color=color, alpha=0.6,
-                      label=name if place == 0 else None)
-            left.plot([place + shift - 0.1, place + shift + 0.1], 2 * [rows["srcc"].median()], color="black")
+        for key, rows in judged(mode, name).items():
+            place = [*LADDER].index(key) + shift
+            left.plot(np.full(len(rows), place), rows["srcc"], "o", color=color, alpha=0.6,
+                      label=name if key == "A0" else None)
+            left.plot([place - 0.1, place + 0.1], 2 * [rows["srcc"].median()], color="black")
     left.set_xticks(range(len(LADDER)), [name.replace(" ", "\n") for name in LADDER], fontsize=8)
     left.set(ylabel="SRCC, a dot a split")
     left.legend()
     measures = pd.read_csv(MEASURES)
+    found = measures[(measures["what"] == "restorer") & measures["measure"].str.match(r"psnr .* [2-5]$")]
+    found = found.assign(type=found["measure"].str.split().str[1])
     for height, name, color in zip((-0.2, 0.2), PICTURES, (plot.BLUE, plot.ORANGE)):
-        found = measures[(measures["what"] == "restorer") & (measures["dataset"] == name)]
-        gains = found[found["measure"].str.startswith("PSNR")].groupby("measure", sort=False)["value"]
-        places = np.arange(gains.ngroups)
-        right.barh(places + height, gains.median(), 0.35, color=color, label=name)
-        right.set_yticks(places, [measure.removeprefix("PSNR ") for measure in gains.median().index], fontsize=8)
+        gains = found[found["dataset"] == name].groupby("type", sort=False)["value"].mean()
+        right.barh(np.arange(len(gains)) + height, gains, 0.35, color=color, label=name)
+        right.set_yticks(range(len(gains)), gains.index, fontsize=8)
     right.axvline(0, color="black", lw=0.8)
-    right.set(xlabel="gain of PSNR by restoration, dB, mean of five levels")
+    right.set(xlabel="gain of PSNR by restoration, dB, mean of levels 2 to 5")
+    right.invert_yaxis()
     plt.savefig(Path(__file__).with_name("dri.png"), dpi=110)
 
 
