@@ -194,7 +194,7 @@ def figure(mode: str) -> None:
             left.plot([place - 0.1, place + 0.1], 2 * [rows["srcc"].median()], color="black")
     left.set_xticks(range(len(LADDER)), [name.replace(" ", "\n") for name in LADDER], fontsize=8)
     left.set(ylabel="SRCC, a dot a split")
-    left.legend()
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2)
     measures = pd.read_csv(MEASURES)
     found = measures[(measures["what"] == "restorer") & measures["measure"].str.match(r"psnr .* [2-5]$")]
     found = found.assign(type=found["measure"].str.split().str[1])
@@ -205,7 +205,7 @@ def figure(mode: str) -> None:
     right.axvline(0, color="black", lw=0.8)
     right.set(xlabel="gain of PSNR by restoration, dB, mean of levels 2 to 5")
     right.invert_yaxis()
-    plt.savefig(Path(__file__).with_name("dri.png"), dpi=110)
+    plt.savefig(Path(__file__).with_name("dri.png"), dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":
