@@ -55,7 +55,7 @@ def code_lines(path):
 def test_the_package_stays_small():
     files = list((ROOT / "iqa_core").glob("*.py"))
     assert max(len(path.read_text("utf-8").splitlines()) for path in files) <= 420
-    assert sum(map(code_lines, files)) <= 3000  # four papers, their parts and the protocol
+    assert sum(map(code_lines, files)) <= 2962  # no slack: what comes next must take away first
 
 
 def test_python_version_of_the_makefile_is_the_projects():
