@@ -138,8 +138,9 @@ def both(method: dri.DRIIQA, x: Tensor) -> Tensor:
 
 def judged(mode: str, dataset: str) -> dict[str, pd.DataFrame]:
     """Rows of the ledger of each step of the ladder, the last epoch."""
-    rows = ledger.read()
-    rows = rows[(rows["method"] == "dri-iqa") & (rows["mode"] == mode) & (rows["dataset"] == dataset)]
+    rows, size = ledger.read(), len(load(dataset).thin(PICTURES[dataset][mode]))
+    rows = rows[(rows["method"] == "dri-iqa") & (rows["mode"] == mode) & (rows["dataset"] == dataset)
+                & (rows["images"] == size)]
     return {name: rows[rows["variant"] == f"{method.variant}: NR"] for name, method in methods(mode, dataset).items()}
 
 

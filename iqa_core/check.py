@@ -33,11 +33,11 @@ def close(mine, theirs, what: str, atol: float = 1e-6, hint: str = "") -> None:
     >>> close(0.1 + 0.2, 0.3, "sums agree")
     ✓ sums agree
     """
-    apart = _apart(mine, theirs, atol)
-    holds(not apart, what, f"{apart} {hint}")
+    found = apart(mine, theirs, atol)
+    holds(not found, what, f"{found} {hint}")
 
 
-def _apart(mine, theirs, atol: float) -> str:
+def apart(mine, theirs, atol: float) -> str:
     """How two numbers or arrays differ; "" if they agree."""
     a, b = (np.asarray(v.detach().cpu() if torch.is_tensor(v) else v, dtype=np.float64) for v in (mine, theirs))
     if a.shape != b.shape:
@@ -63,9 +63,9 @@ def same_as(mine: Callable, theirs: Callable, *inputs, atol: float = 1e-6) -> No
         ours, packages = mine(*inputs), theirs(*inputs)
     if not isinstance(ours, (tuple, list)):
         ours, packages = [ours], [packages]
-    apart = ([f"{len(ours)} outputs against {len(packages)}."] if len(ours) != len(packages) else
-             [_apart(a, b, atol) for a, b in zip(ours, packages)])
-    holds(not any(apart), what, f"{' '.join(filter(None, apart))} Run both on a tiny input and print each step.")
+    found = ([f"{len(ours)} outputs against {len(packages)}."] if len(ours) != len(packages) else
+             [apart(a, b, atol) for a, b in zip(ours, packages)])
+    holds(not any(found), what, f"{' '.join(filter(None, found))} Run both on a tiny input and print each step.")
 
 
 def at_least(value: float, floor: float, what: str) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 from iqa_core.files import atomic, locked
 from iqa_core.protocol import summary
 
-KEY = ["dataset", "split", "mode", "method", "variant", "seed"]  # also the order of the rows
+KEY = ["dataset", "split", "mode", "method", "variant", "seed", "images"]  # also the order of the rows
 COLUMNS = ["method", "variant", "dataset", "images", "split", "seed", "mode", "srcc", "plcc", "plcc_logistic",
            "krcc", "rmse", "n", "n_train", "minutes", "memory_mb", "hardware", "version", "date"]
 CLAIM_COLUMNS = ["claim", "paper", "text", "dataset", "measure", "effect", "low", "high", "pairs", "verdict", "remark"]
@@ -58,7 +58,7 @@ def read(path: str | Path | None = None) -> pd.DataFrame:
         path: the CSV file; default `default_path()`.
 
     Returns:
-        DataFrame, one row a (dataset, split, mode, method, variant, seed).
+        DataFrame, one row a (dataset, split, mode, method, variant, seed, images).
 
     Raises:
         FileNotFoundError: no such file.
@@ -133,8 +133,9 @@ def leaderboard(path: str | Path | None = None) -> pd.DataFrame:
         path: the CSV file; default `default_path()`.
 
     Returns:
-        DataFrame sorted by dataset, then by median SRCC, best first. Variants "... best epoch" and "... of the
-        scores" stay in the ledger: results are those of the last epoch, with all scores of the training part.
+        DataFrame sorted by dataset, then by median SRCC, best first. Variants "... best epoch", "... of the scores"
+        and "... from another set" stay in the ledger: results are those of the last epoch, with all scores of the
+        training part, on the same set. Of several sizes of a set the largest counts.
         "SRCC" is text: the median and, with several seeds, the quartiles. HIGHER = BETTER in SRCC, PLCC, PLCC
         logistic and KRCC.
 
@@ -142,7 +143,9 @@ def leaderboard(path: str | Path | None = None) -> pd.DataFrame:
         FileNotFoundError, ValueError: as `read`.
     """
     rows = read(path)
-    table = summary(rows[~rows["variant"].str.contains("best epoch$|of the scores")])
+    rows = rows[~rows["variant"].str.contains("best epoch$|of the scores|, from ")]
+    size = rows.groupby(["dataset", "split", "method", "variant", "mode"])["images"].transform("max")
+    table = summary(rows[rows["images"] == size])
     rank = table["mode"].map(_RANK).fillna(len(_RANK))
     best = rank.groupby([table[c] for c in ("dataset", "split", "method", "variant")]).transform("min")
     table = table[rank == best].reset_index(drop=True)

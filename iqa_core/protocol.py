@@ -70,7 +70,7 @@ def _checked(scores: np.ndarray, dataset: data.Dataset) -> np.ndarray:
 
 
 def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: str = "",
-        variant: str = "") -> pd.DataFrame:
+        variant: str = "", others: Iterable[data.Dataset] = ()) -> pd.DataFrame:
     """Train and test a method on seeded splits; one row a seed, in the columns of the ledger.
 
     A method with `fit(train, val)` is copied, as it was handed in, before each seed: nothing learnt on one
@@ -85,6 +85,8 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
         seeds: seeds of `data.splits`, and of torch before training.
         mode: "smoke", "quick", "full", or "" outside the notebooks.
         variant: what is special about this run; default `method.variant`, if any.
+        others: other sets. What was trained on a split of `dataset` is tested on the test part of the same seed of
+            each as well; the variant of such a row ends with ", from " and the name of `dataset`.
 
     Returns:
         DataFrame. `images` counts the dataset, `n` the test and `n_train` the training pictures (0 for a
@@ -130,23 +132,30 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
             torch.manual_seed(seed)
             start = time.perf_counter()
             fitted = copy.deepcopy(method).fit(train, val)
-            found = ({key: _checked(pred, test) for key, pred in fitted.predictions(test).items()}
-                     if hasattr(fitted, "predictions") else {"": predict(fitted, test)})
+            tested = [(dataset, test), *((other, data.splits(other, seed)[2]) for other in others)]
+            found = [(where, key, pred, part) for where, part in tested for key, pred in _predictions(fitted, part).items()]
             minutes = (time.perf_counter() - start) / 60
         else:
-            found, minutes = {"": _names(test).map(known).to_numpy()}, minutes_each * len(test)
+            found, minutes = [(dataset, "", _names(test).map(known).to_numpy(), test)], minutes_each * len(test)
         memory, hardware = _machine()
-        where = f"{name} on {dataset.name}, seed {seed}"
         base = variant or getattr(method, "variant", "")
-        for key, pred in found.items():
+        for where, key, pred, part in found:
+            origin = "" if where is dataset else f", from {dataset.name}"
             rows.append({
-                "method": name, "variant": ": ".join(filter(None, [base, key])),
-                "dataset": dataset.name, "images": len(dataset),
-                "split": "official" if "test" in set(dataset.table["split"]) else "random",
-                "seed": seed, "mode": mode, **_judged(pred, test.scores, where), "n": len(test),
-                "n_train": len(train) if learns else 0, "minutes": minutes, "memory_mb": memory,
+                "method": name, "variant": ": ".join(filter(None, [base, key])) + origin,
+                "dataset": where.name, "images": len(where),
+                "split": "official" if "test" in set(where.table["split"]) else "random",
+                "seed": seed, "mode": mode, **_judged(pred, part.scores, f"{name} on {where.name}, seed {seed}"),
+                "n": len(part), "n_train": len(train) if learns else 0, "minutes": minutes, "memory_mb": memory,
                 "hardware": hardware, "version": _version(), "date": date.today().isoformat()})
     return pd.DataFrame(rows)
+
+
+def _predictions(fitted, test: data.Dataset) -> dict[str, np.ndarray]:
+    """Every kind of score that a method has for a test part."""
+    if hasattr(fitted, "predictions"):
+        return {key: _checked(pred, test) for key, pred in fitted.predictions(test).items()}
+    return {"": predict(fitted, test)}
 
 
 def _judged(pred: np.ndarray, mos: np.ndarray, where: str) -> dict[str, float]:

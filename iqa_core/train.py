@@ -159,14 +159,14 @@ class CropMethod:
     def predictions(self, dataset: Dataset) -> dict[str, np.ndarray]:
         """Scores (N,) for every task, after the last epoch and, where a validation part was given, after the best.
 
-        `protocol.run` makes one row of each: the key says what is special about it.
+        `protocol.run` makes one row of each: the key says what is special about it. "FR" only where there are references.
         """
-        net = self._fitted()
-        found = {task: self._scores(dataset, task) for task in self.tasks}
+        net, tasks = self._fitted(), [task for task in self.tasks if task == "NR" or dataset.card.reference]
+        found = {task: self._scores(dataset, task) for task in tasks}
         if self.best is not None:
             last = {key: value.clone() for key, value in net.state_dict().items()}
             net.load_state_dict(self.best["net"])
-            found |= {f"{task}, best epoch": self._scores(dataset, task) for task in self.tasks}
+            found |= {f"{task}, best epoch": self._scores(dataset, task) for task in tasks}
             net.load_state_dict(last)
         return found
 

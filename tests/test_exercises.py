@@ -1,0 +1,109 @@
+"""Every exercise: the solution passes, each typical mistake fails by its name, the stub is not attempted."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+from iqa_core import exercises
+from iqa_core.check import CheckFailed
+from test_notebooks import NOTEBOOKS, stamp
+
+MODULES = [module.name for module in pkgutil.iter_modules(exercises.__path__)]
+TASKS = {number: task for name in MODULES
+         for number, task in importlib.import_module(f"iqa_core.exercises.{name}").EXERCISES.items()}
+WRITE = [number for number, task in TASKS.items() if isinstance(task, exercises.Exercise)]
+CHOOSE = [number for number in TASKS if number not in WRITE]
+
+
+def notebook_of(number: str) -> list[str]:
+    """Sources of the code cells of the notebook that an exercise belongs to."""
+    path = next(path for path in NOTEBOOKS if path.name.startswith(number.split(".")[0]))
+    return ["".join(cell["source"]) for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+
+
+def run(number: str, text: str) -> None:
+    """Run a cell with no names but those that its notebook imports."""
+    names: dict = {}
+    for source in notebook_of(number):
+        imports = [line for line in re.sub(r"\(\n.*?\)", lambda m: m[0].replace("\n", " "), source, flags=re.S).splitlines()
+                   if re.match(r"(import|from) ", line)]
+        exec("\n".join(imports), names)
+    exec(text, names)
+
+
+@pytest.mark.parametrize("number", WRITE)
+def test_solution_passes_and_stub_is_not_attempted(number, capsys):
+    run(number, exercises.cell(number, "solution"))
+    assert capsys.readouterr().out == f"✓ {number} solved\n"
+    run(number, exercises.cell(number))
+    assert capsys.readouterr().out == f"○ {number} not attempted\n"
+    stub, task = exercises.cell(number), exercises.find(number)
+    assert str(inspect.signature(task.solution)) in stub.replace('"', "'") and "return" not in stub.split('"""')[-1]
+    assert inspect.getdoc(task.solution) and len(task.mistakes) >= 2
+
+
+@pytest.mark.parametrize("number, mistake", [(n, m) for n in WRITE for m in TASKS[n].mistakes],
+                         ids=lambda v: v if isinstance(v, str) else v.__name__)
+def test_typical_mistake_is_named(number, mistake, capsys):
+    with pytest.raises(CheckFailed) as failed:
+        run(number, exercises.cell(number, mistake))
+    assert " ".join(inspect.getdoc(mistake).split()) in str(failed.value)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("number", CHOOSE)
+def test_choices(number, capsys):
+    task = TASKS[number]
+    run(number, exercises.cell(number, "solution"))
+    assert capsys.readouterr().out == f"✓ {number} solved\n"
+    run(number, exercises.cell(number))
+    assert capsys.readouterr().out == f"○ {number} not attempted\n"
+    assert len(task.hints) >= 2 and task.right not in task.hints
+    for letter, hint in task.hints.items():
+        with pytest.raises(CheckFailed, match=re.escape(hint)):
+            exercises.check(number, letter)
+    with pytest.raises(CheckFailed, match="Choose one of"):
+        exercises.check(number, "z")
+
+
+def test_every_method_notebook_has_its_exercises():
+    for path in NOTEBOOKS:
+        prefix = path.name[:2]
+        if not "10" <= prefix < "50":
+            continue
+        mine = {n: task for n, task in TASKS.items() if n.startswith(f"{prefix}.")}
+        assert [*mine] == [f"{prefix}.{i}" for i in range(1, 5)], path.name
+        assert [isinstance(task, exercises.Exercise) for task in mine.values()] == [True, True, False, False]
+        text = "\n".join(notebook_of(f"{prefix}.1"))
+        for number in mine:
+            assert exercises.cell(number) in text, f"{path.name}: run python notebooks/stamp.py"
+
+
+def test_solution_notebooks_hold_the_solutions_and_nothing_else_changes(tmp_path):
+    stamp.solutions(tmp_path)
+    for path in NOTEBOOKS:
+        if any(number.startswith(path.name[:2]) for number in TASKS):
+            student, solved = (json.loads(file.read_text("utf-8"))["cells"] for file in (path, tmp_path / path.name))
+            changed = [b for a, b in zip(student, solved, strict=True) if a["source"] != b["source"]]
+            text = "".join("".join(cell["source"]) + "\n" for cell in changed)
+            mine = [number for number in TASKS if number.startswith(path.name[:2])]
+            assert all(exercises.cell(number, "solution") in text for number in mine)
+            assert not any(cell["outputs"] for cell in changed)
+
+
+def test_a_wrong_number_and_a_function_that_stops():
+    with pytest.raises(ValueError, match="no exercise '10.9'"):
+        exercises.check("10.9", None)
+    with pytest.raises(ValueError, match="no exercise '77.1'"):
+        exercises.check("77.1", None)
+    with pytest.raises(CheckFailed, match="stopped with ZeroDivisionError"):
+        exercises.check("10.1", lambda *inputs: 1 / 0)
+    with pytest.raises(CheckFailed, match="The shapes are"):
+        exercises.check("10.1", lambda a, b, side: a)
+    with pytest.raises(CheckFailed, match="str; Tensor is asked for"):
+        exercises.check("10.1", lambda a, b, side: "half")
