@@ -28,12 +28,14 @@ class Exercise:
             docstrings are the hints.
         inputs: () -> list of argument tuples, made anew at each call, the same each time.
         atol: by how much answers may differ.
+        start: working code with a bug, to be mended, in place of an empty stub.
     """
 
     solution: Callable
     mistakes: list[Callable]
     inputs: Callable[[], list[tuple]]
     atol: float = 1e-5
+    start: Callable | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def find(number: str) -> Exercise | Choice:
 
 
 def check(number: str, answer) -> None:
-    """Print ○ for an untouched stub and ✓ for a right answer.
+    """Print ○ for an untouched stub (or a bug that is still there) and ✓ for a right answer.
 
     Args:
         number: such as "10.1".
@@ -81,8 +83,10 @@ def check(number: str, answer) -> None:
         if given[-1] is None:
             print(f"○ {number} not attempted")
             return
-    wrong = _differs(given, task, task.solution)
-    if wrong:
+    if task.start and not _differs(given, task, task.start):
+        print(f"○ {number} the bug is still there")
+        return
+    if wrong := _differs(given, task, task.solution):
         named = [inspect.getdoc(mistake) for mistake in task.mistakes if not _differs(given, task, mistake)]
         raise CheckFailed(f"✗ {number}: {' '.join((named or [wrong])[0].split())}")
     print(f"✓ {number} solved")
@@ -120,7 +124,7 @@ def _source(function: Callable) -> str:
 
 
 def cell(number: str, body: str | Callable = "stub") -> str:
-    """The cell of a notebook: "stub" for students, "solution", or a mistake's function under the asked name.
+    """The cell of a notebook: "stub" for students, "solution", or a mistake's function under the name that is asked for.
 
     >>> print(cell("10.1").splitlines()[0])
     # Exercise 10.1
@@ -128,10 +132,10 @@ def cell(number: str, body: str | Callable = "stub") -> str:
     task = find(number)
     if isinstance(task, Choice):
         return f'exercises.check("{number}", {solution(number) if body == "solution" else None})  # your letter'
-    name, text = task.solution.__name__, _source(body if callable(body) else task.solution)
-    tree = ast.parse(text).body[0]
-    if body == "stub":
-        text = "\n".join([*text.splitlines()[:tree.body[0].end_lineno], "    ...  # your code", ""]).rstrip()
-    elif callable(body):
-        text = re.sub(rf"^def {body.__name__}\b", f"def {name}", text, flags=re.M)
+    name, source = task.solution.__name__, body if callable(body) else task.solution
+    if body == "stub" and task.start:
+        source = task.start
+    text = re.sub(r"^def \w+", f"def {name}", _source(source), flags=re.M)
+    if body == "stub" and not task.start:
+        text = "\n".join([*text.splitlines()[:ast.parse(text).body[0].body[0].end_lineno], "    ...  # your code"])
     return f'# Exercise {number}\n{text}\n\nexercises.check("{number}", {name})'
