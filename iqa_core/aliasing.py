@@ -4,8 +4,6 @@ Feature aliasing is the name that Li et al. (ICML 2024, arXiv 2312.06158) give t
 while their human scores lie far apart. The measures are ours.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

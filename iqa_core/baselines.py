@@ -5,8 +5,6 @@ assessment in the spatial domain, 2012), and a frozen ImageNet backbone under a 
 form of what CONTRIQUE, Re-IQA and ARNIQA do: features at two scales, alpha chosen on the validation part.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import warnings

@@ -4,8 +4,6 @@ The line never contains a measured number, so a notebook's stored output stays t
 machine. The tolerance lives in the code.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

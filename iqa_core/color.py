@@ -1,7 +1,5 @@
 """Colour spaces for batches of pictures: CIELAB, YCbCr and linear mixtures of the channels."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -5,8 +5,6 @@ official code, github.com/avinabsaha/ReIQA. On one GPU its shuffling of the batc
 the learning rate follows the schedule step by step, not epoch by epoch.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import hashlib

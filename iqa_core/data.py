@@ -4,15 +4,13 @@ Whatever the set, a score is scaled to [0, 1] and HIGHER IS BETTER. The raw scor
 the set says its range and direction.
 """
 
-from __future__ import annotations
-
 import importlib
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -119,16 +117,23 @@ class Dataset:
                                "full-reference method does not apply. Use a no-reference method.")
         return images.load(self.root / name)
 
-    def subset(self, rows) -> Dataset:
+    def subset(self, rows) -> Self:
         """The rows given by a boolean mask or by positions, as a dataset of its own."""
         return Dataset(self.name, self.table.iloc[np.asarray(rows)].reset_index(drop=True), self.root, self.card)
 
-    def thin(self, at_most: int) -> Dataset:
+    def thin(self, at_most: int) -> Self:
         """At most so many pictures, spread evenly over the sorted table, so that all contents and types stay."""
         if len(self) <= at_most:
             return self
         order = self.table.sort_values("image").index.to_numpy()
         return self.subset(np.sort(order[np.linspace(0, len(order) - 1, at_most).round().astype(int)]))
+
+
+class Fault(NamedTuple):
+    """Something wrong with a dataset: its kind in one word, and a sentence that names the file and the remedy."""
+
+    kind: str
+    sentence: str
 
 
 def load(name: str, root: str | Path | None = None, pictures: bool = True) -> Dataset:
@@ -219,13 +224,6 @@ def inspect_csv(csv: str | Path, folder: str | Path | None = None, low: float | 
                 high=float(raw.max() if high is None else high), higher_better=higher_better,
                 reference="reference" in frame, score="own scores", source=csv.name)
     return _inspect(csv.stem, frame, Path(folder or csv.parent), card)
-
-
-class Fault(NamedTuple):
-    """Something wrong with a dataset: its kind in one word, and a sentence that names the file and the remedy."""
-
-    kind: str
-    sentence: str
 
 
 def _healthy(dataset: Dataset, faults: list[Fault]) -> Dataset:

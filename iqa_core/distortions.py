@@ -13,8 +13,6 @@ The cells in `IDENTITY` change nothing; they are among the five that KADID's vie
 contrast_change has no such level: the generator's curve raises the contrast at amount 0 (level 3).
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -6,14 +6,13 @@ captions were at hand. So this is a RECONSTRUCTION: faithful to the structure th
 else is `ours`, in the style of DASR, Restormer and MANIQA. Its parts: `extractor`, `restorer`, `predictor`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -113,7 +112,7 @@ class Network(nn.Module):
         self.pull = nn.ModuleList(nn.Linear(c.width // 2, length) for _ in range(2)) if "align" in c.rs else None
         self.order = nn.Linear(length, 1, bias=False) if "interact" in c.rs else None
 
-    def train(self, mode: bool = True) -> Network:
+    def train(self, mode: bool = True) -> Self:
         """As usual, but batch norms keep their statistics: a batch is too small to have its own."""
         super().train(mode)
         for part in (self.extractor, getattr(self.predictor.stem, "net", None)):
@@ -291,7 +290,7 @@ class DRIIQA(CropMethod):
         parts += ["one vector"] * (not c.split) + ["frozen"] * (not c.joint)
         self.variant = ", ".join(parts)
 
-    def fit(self, train: Dataset, val: Dataset | None = None, checkpoint: str | Path | None = None) -> DRIIQA:
+    def fit(self, train: Dataset, val: Dataset | None = None, checkpoint: str | Path | None = None) -> Self:
         """As every `CropMethod`; extractor and restorer are trained first and kept in the cache folder."""
         self.source = None
         if self.variant != "predictor alone":

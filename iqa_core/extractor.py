@@ -6,8 +6,6 @@ repository holds no code. The two halves, their positives and negatives, and the
 paper's; sizes, losses and the drawing of degradations are ours, in the style of DASR, CONTRIQUE and ARNIQA.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Where files live, and how they are written so that a killed process leaves nothing half-done."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import secrets

@@ -3,13 +3,12 @@
 A picture is a float32 RGB tensor in [0, 1] of shape (3, H, W); a batch is (B, 3, H, W).
 """
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 
 from iqa_core.files import atomic
@@ -133,6 +132,19 @@ def fit(x: torch.Tensor, size: int) -> torch.Tensor:
             rows = np.pad(np.arange(n), (before, size - n - before), "symmetric")  # mirrored as often as it takes
             x = x.index_select(dim, torch.from_numpy(rows).to(x.device))
     return x
+
+
+def shrink(x: torch.Tensor, longest: int) -> torch.Tensor:
+    """A batch (B, C, H, W), bicubic with antialiasing, so that its longer side is `longest`; smaller ones and 0: as they are.
+
+    >>> shrink(torch.rand(1, 3, 100, 200), 50).shape
+    torch.Size([1, 3, 25, 50])
+    """
+    factor = longest / max(x.shape[-2:])
+    if not 0 < factor < 1:
+        return x
+    size = [max(1, round(n * factor)) for n in x.shape[-2:]]
+    return F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def crops(x: torch.Tensor, size: int, how: str = "five", n: int = 5, seed: int = 0) -> torch.Tensor:

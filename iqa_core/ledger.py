@@ -5,8 +5,6 @@ One row is one method on one split. `protocol.run` makes the rows, `append` file
 file is replaced whole.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable
 from pathlib import Path

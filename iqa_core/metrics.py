@@ -8,8 +8,6 @@ Wang, Bovik, Sheikh, Simoncelli, Image quality assessment: from error visibility
 (2004); Wang, Simoncelli, Bovik, Multiscale structural similarity for image quality assessment (2003).
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 

@@ -4,8 +4,6 @@ smoke: a minute on two CPU cores, the offline set, what the tests run. quick: re
 full: the protocol's settings. Each notebook prints its plan, so that a reader knows what to expect.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

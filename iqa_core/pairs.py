@@ -13,8 +13,6 @@ in-batch negatives so does the same version at the other scale; and the half sca
 while that of scoring is, as in the official code.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Pictures for notebooks: one palette, safe for colour-blind readers and in grey print."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt

@@ -4,8 +4,6 @@ Yue, Lin, Yang, Ren (WACV 2025, arXiv 2411.17390) state that the quality vector 
 Transposed Guidance Block, before Swin blocks. All else is ours; Swin stage and head are MANIQA's (Yang et al., CVPRW 2022).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The protocol is that of CONTRIQUE, Re-IQA and ARNIQA: 70/10/20 splits by content
 them. An official test part is kept. Nothing that is learnt on one split reaches another.
 """
 
-from __future__ import annotations
-
 import copy
 import platform
 import re

@@ -7,11 +7,9 @@ description; where that leaves a number open, the config says `ours`.
 Features are one tensor (B, 1 + N, C): the summary c of the picture first, then its N tokens.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -102,7 +100,7 @@ class PyramidTokens(nn.Module):
         self.embeds = nn.ModuleList(nn.Sequential(nn.LayerNorm(c), nn.Linear(c, width), nn.LayerNorm(width))
                                     for c in self.net.channels[-2:])
 
-    def train(self, mode: bool = True) -> PyramidTokens:
+    def train(self, mode: bool = True) -> Self:
         """As usual, but batch norms keep their statistics: 16 crops are too few to have their own."""
         super().train(mode)
         self.net.eval()
@@ -182,7 +180,7 @@ class Records(NamedTuple):
     ids: Tensor  # (B,) which picture it is
 
     @classmethod
-    def of(cls, features: Tensor, labels: Tensor, ids: Tensor) -> Records:
+    def of(cls, features: Tensor, labels: Tensor, ids: Tensor) -> Self:
         features = features.detach()
         return cls(features.half(), F.normalize(features[:, 0].float(), dim=1), labels, ids)
 
@@ -317,7 +315,7 @@ class QFMIQM(CropMethod):
             parts.append(f"unlabelled from {unlabelled.name}")
         self.variant = ", ".join(parts)
 
-    def fit(self, train: Dataset, val: Dataset | None = None, checkpoint: str | Path | None = None) -> QFMIQM:
+    def fit(self, train: Dataset, val: Dataset | None = None, checkpoint: str | Path | None = None) -> Self:
         """As every `CropMethod`; with unlabelled pictures the teacher comes first, with a checkpoint of its own."""
         c, seed = self.config, torch.initial_seed() % 2**31
         order = np.random.default_rng(seed).permutation(len(train))[:max(1, round(c.labels * len(train)))]

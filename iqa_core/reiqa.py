@@ -5,19 +5,16 @@ content expert knows what is in a picture, the quality expert (trained in `contr
 search for alpha is ARNIQA's (github.com/miccunifi/ARNIQA), because Re-IQA's regression was not published.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
-from iqa_core import backbones, data, images, metrics
+from iqa_core import backbones, data, metrics
 from iqa_core.baselines import FeatureMethod, features, fingerprint, halve, ridge_score, ridges
 from iqa_core.contrast import expert, network
 from iqa_core.data import Dataset
@@ -96,32 +93,6 @@ class ReIQA(FeatureMethod):
                 raise ValueError("re-iqa with full_reference=True needs the reference: score(x, x_ref).")
             found = (self.extract(metrics.expect(x_ref)) - found).abs()
         return torch.from_numpy(self._regress(found.cpu().numpy(), self._fitted())).float()
-
-    def score_paths(self, paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
-        """Score picture files.
-
-        Args:
-            paths: a file, a folder (all pictures in it and below, by name), or several files.
-
-        Returns:
-            DataFrame `image`, `score` (HIGHER = BETTER), `error`. A file that cannot be read has the score NaN
-            and one sentence; it does not stop the others.
-
-        Raises:
-            ValueError: a folder without pictures.
-        """
-        if isinstance(paths, (str, Path)):
-            top = Path(paths)
-            paths = sorted(p for p in top.rglob("*") if p.suffix.lower() in images.SUFFIXES) if top.is_dir() else [top]
-            if not paths:
-                raise ValueError(f"{top}: no pictures here ({', '.join(images.SUFFIXES)}). Name another folder.")
-        rows = []
-        for path in paths:
-            try:
-                rows.append((str(path), self.score(images.load(path)[None]).item(), ""))
-            except images.ImageError as error:
-                rows.append((str(path), float("nan"), str(error)))
-        return pd.DataFrame(rows, columns=["image", "score", "error"])
 
     def _cached(self, dataset: Dataset) -> np.ndarray:
         return np.hstack([features(dataset, partial(self._look, name), key) for name, key in self.keys.items()])

@@ -4,8 +4,6 @@ Yue, Lin, Yang, Ren (WACV 2025, arXiv 2411.17390) name a Transposed Guidance Blo
 and layout were not at hand and are ours: Restormer's (Zamir et al., CVPR 2022), reduced.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d

@@ -1,7 +1,5 @@
 """Settings that say where they come from: known from a paper or its code, or chosen by us."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pandas as pd

@@ -4,8 +4,6 @@ Everything random in a training follows from torch's seed and the number of the 
 run that was killed goes on from its last epoch as if nothing had happened.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable

@@ -6,11 +6,10 @@ seems to be in error this file does what the paper says, and `as_code` brings tw
 A grid of a map is written (h, w); its tokens are the h w positions, row by row.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from itertools import combinations
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -237,7 +236,7 @@ class Network(nn.Module):
                                                 nn.Linear(width // 2, 1), last) for last in (nn.ReLU(), nn.Sigmoid()))
         nn.init.constant_(self.good[3].bias, 0.5)  # mid-scale: a relu that starts at 0 everywhere never learns
 
-    def train(self, mode: bool = True) -> Network:
+    def train(self, mode: bool = True) -> Self:
         """As usual, but batch norms of the encoder keep their statistics: 16 crops are too few to have their own."""
         super().train(mode)
         for module in self.encoder.modules():
