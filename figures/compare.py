@@ -1,11 +1,12 @@
 """Four papers and the baselines side by side: the same pictures, the same splits, every set that is here.
 
-    python figures/compare.py [scores] [weights]
+    python figures/compare.py [scores] [weights] [speed]
 
 Every method is trained on the training part of each set and tested on its test part and on that of every other set
 (variants "..., from NAME"). Rows go into the ledger; those that it has are not computed again, so a stopped run goes
 on. IQA_MODE=quick (default) takes a part of each set and 5 splits, full all of it, the papers' settings and 10 splits.
-`weights` copies what was trained on split 0 into the package: these files are what `iqa_core.score` reads.
+`weights` copies what was trained on split 0 into the package: these files are what `iqa_core.score` reads. `speed`
+measures how long these take for one picture and how much memory, each in a process of its own, into `speed.csv`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ import dataclasses
 import multiprocessing
 import os
 import shutil
+import statistics
+import time
+from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import torch
 import trainings
 
-from iqa_core import baselines, data, dri, files, ledger, protocol, qfm, reiqa, yoto
+from data_download import kodak
+from iqa_core import baselines, data, dri, files, ledger, protocol, qfm, reiqa, score, yoto
 
 SEEDS = {"quick": range(5), "full": range(10)}
 PICTURES = {"quick": {"tid2013-kodak": 900, "biq2021": 1500, "offline": 450}, "full": {}}  # at most so many
@@ -34,8 +40,18 @@ WEIGHTS = Path(protocol.__file__).parent / "weights"
 
 def sets(mode: str) -> dict[str, data.Dataset]:
     """Every scored set that is here, as many pictures of each as the mode takes."""
-    names = ["offline", "tid2013-kodak", *(name for name in data.available() if data.cards()[name].low is not None)]
+    names = ["offline", *(name for name in data.available() if data.cards()[name].low is not None)]
+    try:
+        kodak.fetch_kodak()
+        names.insert(1, "tid2013-kodak")
+    except kodak.KodakUnavailable as error:
+        print(f"TID2013 is left out: {error}")
     return {name: data.load(name).thin(PICTURES[mode].get(name, 10**9)) for name in names}
+
+
+def tested(found: dict[str, data.Dataset], name: str) -> list[data.Dataset]:
+    """The sets to which a method applies."""
+    return [dataset for dataset in found.values() if dataset.card.reference or name not in NEED_REFERENCES]
 
 
 def kept_file(mode: str, name: str, dataset: data.Dataset, seed: int) -> Path:
@@ -69,8 +85,7 @@ def train(job: tuple) -> None:
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     found = sets(mode)
-    dataset = found.pop(on)
-    others = [other for other in found.values() if other.card.reference or name not in NEED_REFERENCES]
+    dataset, others = found[on], [other for other in tested(found, name) if other.name != on]
     for seed in seeds:
         rows = protocol.run(build(name, dataset, mode, seed), dataset, [seed], mode, others=others)
         ledger.append(rows)
@@ -81,26 +96,33 @@ def train(job: tuple) -> None:
 def scores(mode: str) -> None:
     """All methods on all sets; split by split, so that a run that is stopped has whole splits."""
     found, known = sets(mode), ledger.read()
-    done = {(row.method, row.dataset, row.images, row.seed, row.variant) for row in known.itertuples() if row.mode == mode}
+    known = known[known["mode"] == mode]
 
-    def missing(name: str, dataset: data.Dataset, seed: int) -> bool:
-        method = build(name, dataset, mode, seed)
-        other = next(other for other in found.values() if other.name != dataset.name
-                     and (other.card.reference or name not in NEED_REFERENCES))
-        where, of = (other, f", from {dataset.name}") if hasattr(method, "fit") else (dataset, "")
-        return not any((method.name, where.name, len(where), seed) == row[:4] and row[4].endswith(of)
-                       and row[4].startswith(getattr(method, "variant", "")) for row in done)
+    def missing(name: str, on: str) -> list[int]:
+        """Seeds of which the ledger lacks the last row that `train` makes: the test on the last of the other sets."""
+        method, dataset = build(name, found[on], mode, 0), found[on]
+        where, origin = dataset, ""
+        if hasattr(method, "fit"):
+            others = [other for other in tested(found, name) if other.name != on]
+            where, origin = (others[-1], f", from {on}") if others else (dataset, "")
+        rows = known[(known["method"] == method.name) & (known["dataset"] == where.name) & (known["images"] == len(where))]
+        mine = rows["variant"].str.startswith(getattr(method, "variant", "")) & rows["variant"].str.endswith(origin)
+        return [seed for seed in SEEDS[mode] if seed not in set(rows[mine]["seed"])]
 
-    pairs = [(name, on) for name in METHODS for on, dataset in found.items()
-             if dataset.card.reference or name not in NEED_REFERENCES]
-    jobs = [(name, on, [seed for seed in SEEDS[mode] if missing(name, found[on], seed)], mode)
-            for name, on in pairs if name in CHEAP]  # features once, then every split in a moment
-    jobs += [(name, on, [seed], mode) for seed in SEEDS[mode] for name, on in pairs
-             if name not in CHEAP and missing(name, found[on], seed)]
+    seeds = {(name, dataset.name): missing(name, dataset.name) for name in METHODS for dataset in tested(found, name)}
+    jobs = [(*pair, todo, mode) for pair, todo in seeds.items() if pair[0] in CHEAP and todo]  # features once for all
+    jobs += [(*pair, [seed], mode) for seed in SEEDS[mode] for pair, todo in seeds.items() if pair[0] not in CHEAP and seed in todo]
     workers = 1 if torch.cuda.is_available() else os.cpu_count()
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
-        for _ in pool.imap_unordered(train, [job for job in jobs if job[2]], chunksize=1):
+        for _ in pool.imap_unordered(train, jobs, chunksize=1):
             pass
+
+
+def rows(mode: str) -> pd.DataFrame:
+    """What the ledger has on exactly these pictures: equal sets, equal splits."""
+    known = ledger.read()
+    sizes = known["dataset"].map({name: len(dataset) for name, dataset in sets(mode).items()})
+    return known[(known["mode"] == mode) & (known["images"] == sizes)]
 
 
 def weights(mode: str) -> None:
@@ -110,5 +132,34 @@ def weights(mode: str) -> None:
         shutil.copyfile(kept_file(mode, name, found[on], 0), WEIGHTS / f"{name.replace(' ', '-')}.weights")
 
 
+def cost(job: tuple[str, int, int]) -> dict:
+    """Seconds and memory of one method for one picture and its reference, with one thread."""
+    name, height, width = job
+    torch.set_num_threads(1)
+    before = protocol._machine()[0]
+    method = score.load_method(name)
+    net = getattr(method, "net", None) or getattr(method, "nets", None) or getattr(method, "pyramid", None)
+    x, x_ref = torch.rand(2, 1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(6):
+            start = time.perf_counter()
+            method.score(x, x_ref)
+            seconds.append(time.perf_counter() - start)
+    memory, hardware = protocol._machine()
+    return {"method": name, "height": height, "width": width, "ms": 1000 * statistics.median(seconds[1:]),
+            "memory_mb": memory - before, "parameters": sum(p.numel() for p in net.parameters()) if net is not None else 0,
+            "hardware": hardware, "date": date.today().isoformat()}
+
+
+def speed(mode: str) -> None:
+    """One line a method and size; memory is the growth of the process's peak by loading and scoring."""
+    jobs = [(name, *size) for name in score.METHODS for size in ((384, 512), (768, 1024))]
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        table = pd.DataFrame(pool.map(cost, jobs, chunksize=1))
+    table.round({"ms": 1, "memory_mb": 0}).to_csv(Path(__file__).with_name("speed.csv"), index=False)
+    print(table.round(1).to_string(index=False))
+
+
 if __name__ == "__main__":
-    trainings.main({"scores": scores, "weights": weights})
+    trainings.main({"scores": scores, "weights": weights, "speed": speed})

@@ -1,7 +1,8 @@
-"""`make reproduce`: prepare the data, judge the methods, run the notebooks, print the leaderboard.
+"""`make reproduce`: prepare the data, judge the methods, run the notebooks, print the leaderboard and the claims.
 
-IQA_MODE says how much: smoke (minutes), quick, full (the committed ledger). Every number goes into ledger.csv; the
-tables in README.md are rendered from there.
+IQA_MODE says how much: smoke (minutes), quick (all methods on all sets, hours: `compare`), full (what needs no training,
+all pictures). Every number goes into ledger.csv; the tables in README.md are rendered from there. Notebooks run two at a
+time on two cores.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
+import compare
 import pandas as pd
+import torch
 
 from data_download import kodak, tid2013_kodak
 from iqa_core import baselines, data, dri, ledger, modes, protocol, qfm, reiqa, yoto
@@ -19,8 +24,8 @@ from iqa_core import baselines, data, dri, ledger, modes, protocol, qfm, reiqa, 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 BUILT = ROOT / "build" / "notebooks"
-PICTURES = {"smoke": 360, "quick": 1000, "full": 10**9}  # at most so many of a dataset
-SEEDS = {"smoke": 3, "quick": 10, "full": 10}
+PICTURES = {"smoke": 360, "full": 10**9}  # at most so many of a dataset
+SEEDS = {"smoke": 3, "full": 10}
 
 
 def say(text: str) -> None:
@@ -53,24 +58,33 @@ def judge(dataset: data.Dataset, mode: str) -> list:
     return tables
 
 
-def run_notebooks() -> list[str]:
-    """Execute every notebook into build/notebooks; the committed ones stay as they are. Returns what failed."""
+def run_notebook(path: Path) -> str:
+    """Execute a notebook into build/notebooks; the committed one stays as it is. Returns why it stopped, "" if it did not."""
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
+    notebook, why = nbformat.read(path, as_version=4), ""
+    try:
+        NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": str(path.parent)}},
+                       extra_arguments=["--IPKernelApp.log_level=ERROR"]).execute()  # no word of local sockets
+    except CellExecutionError as error:
+        why = str(error).strip().splitlines()[-1]
+    nbformat.write(notebook, BUILT / path.name)
+    return why
+
+
+def run_notebooks() -> list[str]:
+    """All notebooks, as many at a time as there are cores (one on a GPU). Returns what failed."""
     BUILT.mkdir(parents=True, exist_ok=True)
-    failed = []
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        say(f"  {path.name}")
-        try:
-            NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": str(path.parent)}},
-                           extra_arguments=["--IPKernelApp.log_level=ERROR"]).execute()  # no word of local sockets
-        except CellExecutionError as error:
-            failed.append(path.name)
-            say(f"  {path.name} stopped: {str(error).strip().splitlines()[-1]}")
-        nbformat.write(notebook, BUILT / path.name)
+    paths, failed = sorted((ROOT / "notebooks").glob("*.ipynb")), []
+    workers = 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
+    if workers > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    with ThreadPoolExecutor(1) if workers == 1 else ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        for path, why in zip(paths, pool.map(run_notebook, paths)):
+            say(f"  {path.name}" + (f" stopped: {why}" if why else ""))
+            failed += [path.name] if why else []
     return failed
 
 
@@ -80,13 +94,16 @@ def main() -> int:
     names = datasets()
     say(f"datasets: {', '.join(names)}")
     tables = []
-    for name in names:
+    if mode == "quick":
+        compare.scores(mode)
+        tables.append(compare.rows(mode))
+    for name in names if mode != "quick" else []:
         dataset = data.load(name)
         tables += judge(dataset.thin(PICTURES[mode]), mode)
         if name == "tid2013-kodak" and mode == "full":
             table = tid2013_kodak.faithfulness(dataset.root)
             table.to_csv(HERE / "tid2013_kodak.csv", index=False, float_format="%.3f")
-    say("notebooks")
+    say("notebooks, as they finish")
     failed = run_notebooks()
     ledger.stamp(ROOT / "README.md", "ledger", ledger.leaderboard())
     ledger.stamp(ROOT / "README.md", "claims", ledger.claims())
@@ -94,6 +111,7 @@ def main() -> int:
     now = protocol.summary(pd.concat(tables))[["dataset", "method", "variant", "seeds", "n", "srcc", "srcc_25", "srcc_75"]]
     print(f"\nThis run, mode {mode}: median over the splits, with quartiles\n{now.round(3).to_string(index=False)}")
     print(f"\nThe ledger: each method in the most thorough mode so far\n{ledger.leaderboard().to_string(index=False)}")
+    print(f"\nClaims of the papers, tested here\n{ledger.claims().to_string(index=False)}")
     print(f"\nEvery row: {HERE / 'ledger.csv'}\nPictures: {BUILT} (notebooks with their figures), {HERE} (figures)")
     say("done" if not failed else f"these notebooks stopped: {', '.join(failed)}")
     return bool(failed)

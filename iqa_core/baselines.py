@@ -6,7 +6,6 @@ form of what CONTRIQUE, Re-IQA and ARNIQA do: features at two scales, alpha chos
 """
 
 import hashlib
-import json
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +19,8 @@ from sklearn.svm import SVR
 
 from iqa_core import backbones, images, metrics
 from iqa_core.data import Dataset
-from iqa_core.files import atomic, cache_dir, locked, progress
+from iqa_core.files import atomic, cache_dir, locked, progress, read_tensors, write_tensors
 
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)  # from np.load
 _SHAPES = torch.arange(0.2, 10.0005, 0.001, dtype=torch.float64)  # shape parameters that BRISQUE chooses from
 
 
@@ -106,7 +104,7 @@ def _read_cache(path: Path) -> dict[str, tuple[str, np.ndarray]]:
         with np.load(path, allow_pickle=False) as stored:
             names, stamps, rows = (stored[k] for k in ("names", "stamps", "rows"))
         return dict(zip(names.tolist(), zip(stamps.tolist(), rows, strict=True), strict=True))
-    except _UNREADABLE as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         warnings.warn(f"{path}: the feature cache is damaged ({error}); it is computed again.", stacklevel=3)
         return {}
 
@@ -151,25 +149,21 @@ class FeatureMethod:
         return self.state
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted regression as one file of plain arrays (npz), without pickle."""
-        about = np.array(json.dumps({"key": self.key, "settings": self.settings}))
-        with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, about=about, **self._fitted())
+        """Write the fitted regression as one small file of tensors, all of it or nothing."""
+        state = {name: torch.as_tensor(value) for name, value in self._fitted().items()}
+        write_tensors(path, {"method": self.name, "key": self.key, "settings": self.settings, "state": state})
 
     @classmethod
     def load(cls, path: str | Path):
-        """Read what `save` wrote. ValueError: another method's file, or a backbone with other weights now."""
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                state = dict(stored)
-            about = json.loads(str(state.pop("about")))
-            method = cls(**about["settings"])
-        except _UNREADABLE as error:
-            raise ValueError(f"{path}: cannot be read as a fitted {cls.__name__} ({error}).") from error
-        if method.key != about["key"]:
-            raise ValueError(f"{path}: was fitted on {about['key']!r}, but this {cls.__name__} computes "
+        """Read what `save` wrote. ValueError: damaged, another method's file, or a backbone with other weights now."""
+        saved = read_tensors(path)
+        if saved.get("method") != cls.name:
+            raise ValueError(f"{path}: holds no fitted {cls.name} but {saved.get('method', 'something else')!r}.")
+        method = cls(**saved["settings"])
+        if method.key != saved["key"]:
+            raise ValueError(f"{path}: was fitted on {saved['key']!r}, but this {cls.__name__} computes "
                              f"{method.key!r}. Fit it again, or use the same weights.")
-        method.state = state
+        method.state = {name: value.numpy() for name, value in saved["state"].items()}
         return method
 
 

@@ -65,26 +65,26 @@ def test_fit_score_predict_agree_and_point_upwards(make, dataset):
 def test_a_saved_method_gives_the_same_scores(make, dataset, tmp_path):
     train, val, test = data.splits(dataset, seed=0)
     method = make().fit(train, val)
-    method.save(tmp_path / "fitted.npz")
-    again = type(method).load(tmp_path / "fitted.npz")
+    method.save(tmp_path / "fitted.pt")
+    again = type(method).load(tmp_path / "fitted.pt")
     assert np.array_equal(again.predict(test), method.predict(test))
-    assert (tmp_path / "fitted.npz").stat().st_size < 100_000
+    assert (tmp_path / "fitted.pt").stat().st_size < 100_000
 
 
 def test_files_of_other_methods_or_weights_are_refused(dataset, tmp_path):
-    Brisque().fit(dataset).save(tmp_path / "brisque.npz")
-    with pytest.raises(ValueError, match="brisque.npz: was fitted on 'brisque features 1'"):
-        FrozenRidge.load(tmp_path / "brisque.npz")
-    FrozenRidge(weights="random").fit(dataset).save(tmp_path / "random.npz")
+    Brisque().fit(dataset).save(tmp_path / "brisque.pt")
+    with pytest.raises(ValueError, match="brisque.pt: holds no fitted frozen ridge but .brisque."):
+        FrozenRidge.load(tmp_path / "brisque.pt")
+    FrozenRidge(weights="random").fit(dataset).save(tmp_path / "random.pt")
     with pytest.raises(ValueError, match="Fit it again, or use the same weights"):
-        FrozenRidge.load(tmp_path / "random.npz")  # random weights are other weights every time
-    (tmp_path / "cut.npz").write_bytes((tmp_path / "brisque.npz").read_bytes()[:200])
-    with pytest.raises(ValueError, match="cut.npz: cannot be read as a fitted Brisque"):
-        Brisque.load(tmp_path / "cut.npz")
-    for verb, argument in (("predict", dataset), ("save", tmp_path / "empty.npz")):
+        FrozenRidge.load(tmp_path / "random.pt")  # random weights are other weights every time
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "brisque.pt").read_bytes()[:200])
+    with pytest.raises(ValueError, match="cut.pt: cannot be read as weights"):
+        Brisque.load(tmp_path / "cut.pt")
+    for verb, argument in (("predict", dataset), ("save", tmp_path / "empty.pt")):
         with pytest.raises(RuntimeError, match="brisque is not fitted"):
             getattr(Brisque(), verb)(argument)
-    assert not (tmp_path / "empty.npz").exists()
+    assert not (tmp_path / "empty.pt").exists()
 
 
 def test_the_ridge_is_sklearns_with_the_best_alpha_on_the_validation_part(dataset):
