@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import re
 import shutil
 import statistics
 import time
@@ -126,10 +127,18 @@ def rows(mode: str) -> pd.DataFrame:
 
 
 def weights(mode: str) -> None:
-    """The methods of split 0 as files of the package."""
-    found = sets(mode)
+    """The methods of split 0 as files of the package, and the table of their cards: what they reached on their test part."""
+    found, known, table = sets(mode), rows(mode), []
     for name, on in SHIPPED.items():
-        shutil.copyfile(kept_file(mode, name, found[on], 0), WEIGHTS / f"{name.replace(' ', '-')}.weights")
+        path = WEIGHTS / f"{name.replace(' ', '-')}.weights"
+        shutil.copyfile(kept_file(mode, name, found[on], 0), path)
+        method = score.load_method(name)
+        mine = known[(known["method"] == name) & (known["dataset"] == on) & (known["seed"] == 0)]
+        mine = mine[mine["variant"].str.fullmatch(f"{re.escape(getattr(method, 'variant', ''))}(: (NR|FR))?")]
+        results = [f"{row.variant[-2:] if ': ' in row.variant else 'NR'} {row.srcc:.3f}" for row in mine.itertuples()]
+        table.append({"file": path.name, "trained on": on, "pictures": mine["n_train"].iloc[0], "test pictures": mine["n"].iloc[0],
+                      "SRCC there": ", ".join(results), "MB": f"{path.stat().st_size / 1e6:.1f}"})
+    ledger.stamp(WEIGHTS / "README.md", "weights", pd.DataFrame(table))
 
 
 def cost(job: tuple[str, int, int]) -> dict:

@@ -87,8 +87,8 @@ def score_paths(paths: str | Path | Iterable[str | Path], reference: str | Path 
         paths: a file, a folder (all pictures in it and below, by name), or several of either.
         reference: folder of the references (see `find_reference`), or one file that is the reference of all.
             Methods that know both use it; without it full-reference methods do not apply.
-        method: name of a method, a fitted method, or a list of these.
-        weights: a file of your own for a method that is named.
+        method: name of a method, a fitted method, or a list of these; "all": every one that applies.
+        weights: a file of your own, for one method that is named.
         longest: pictures with a longer side are made smaller first, except for PSNR, SSIM and MS-SSIM: the trained methods
             have seen no larger ones, and memory grows with size. 0 = never.
 
@@ -97,7 +97,7 @@ def score_paths(paths: str | Path | Iterable[str | Path], reference: str | Path 
         is NaN and has one sentence; it does not stop the others.
 
     Raises:
-        ValueError: as `load_method` and `find_pictures`; a full-reference method without a reference.
+        ValueError: as `load_method` and `find_pictures`; a full-reference method without a reference; weights for several.
 
     >>> import tempfile
     >>> images.save(tempfile.gettempdir() + "/grey.png", torch.full((3, 48, 64), 0.5))
@@ -105,20 +105,26 @@ def score_paths(paths: str | Path | Iterable[str | Path], reference: str | Path 
     >>> [*table], table["re-iqa"].notna().all()
     (['image', 'brisque', 're-iqa', 'error'], np.True_)
     """
-    methods = [load_method(m, weights) if isinstance(m, str) else m for m in (method if isinstance(method, list) else [method])]
-    for m in methods:
-        if m.name in FULL_REFERENCE and reference is None:
-            raise ValueError(f"{m.name} compares with a reference: say where they are, or choose another method.")
+    methods = method if isinstance(method, list) else [method]
+    if methods == ["all"]:
+        methods = [name for name in METHODS if reference or name not in FULL_REFERENCE]
+    if weights and len(methods) > 1:
+        raise ValueError(f"{weights} holds one method; name that method alone.")
+    methods = [load_method(m, weights) if isinstance(m, str) else m for m in methods]
+    lost = [m.name for m in methods if m.name in FULL_REFERENCE]
+    if lost and reference is None:
+        raise ValueError(f"{lost[0]} compares with a reference: say where they are, or choose another method.")
     rows = []
     for path in progress(find_pictures(paths), "score"):
         row = {"image": str(path), **{m.name: float("nan") for m in methods}, "error": ""}
         try:
-            x = images.load(path)[None]
-            x_ref = None if reference is None else images.load(find_reference(path, reference))[None]
-            for m in methods:
-                size = 0 if m.name in FULL_REFERENCE else longest
-                row[m.name] = m.score(*(images.shrink(p, size) if p is not None else None for p in (x, x_ref))).item()
-        except ValueError as error:  # ImageError is one
-            row["error"] = f"{'' if str(path) in str(error) else f'{path}: '}{error}"
+            x = [images.load(p)[None] for p in (path, *([find_reference(path, reference)] if reference else []))]
+        except images.ImageError as error:
+            x, row["error"] = [], str(error)
+        for m in methods if x else []:
+            try:
+                row[m.name] = m.score(*(images.shrink(p, 0 if m.name in FULL_REFERENCE else longest) for p in x)).item()
+            except ValueError as error:
+                row["error"] = f"{path}: {m.name}: {error}"
         rows.append(row)
     return pd.DataFrame(rows)

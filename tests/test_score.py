@@ -110,7 +110,7 @@ def test_the_command_prints_the_best_first_and_writes_everything(photographs, tm
     written = pd.read_csv(tmp_path / "out.csv")
     assert [*written] == ["image", "ssim", "psnr", "error"] and len(written) == 5 and written["ssim"].isna().sum() == 1
     assert command.main(arguments[:2] + ["--method", "all", "--weights", "x.pt"]) == 2
-    assert "--weights is for one method" in capsys.readouterr().err
+    assert "x.pt holds one method" in capsys.readouterr().err
     assert command.main(["score", str(tmp_path / "cut.png"), "--method", "brisque"]) == 2
 
 
