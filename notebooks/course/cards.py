@@ -3,8 +3,6 @@
     python notebooks/course/cards.py      writes datasets.md beside this file; a test compares both
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from iqa_core import data
