@@ -39,15 +39,20 @@ SHIPPED = {"brisque": "biq2021", "frozen ridge": "biq2021", "re-iqa": "biq2021",
 WEIGHTS = Path(protocol.__file__).parent / "weights"
 
 
-def sets(mode: str) -> dict[str, data.Dataset]:
-    """Every scored set that is here, as many pictures of each as the mode takes."""
-    names = ["offline", *(name for name in data.available() if data.cards()[name].low is not None)]
+def names() -> list[str]:
+    """The scored sets that this machine can offer."""
+    found = ["offline", *(name for name in data.available() if data.cards()[name].low is not None)]
     try:
         kodak.fetch_kodak()
-        names.insert(1, "tid2013-kodak")
+        found.insert(1, "tid2013-kodak")
     except kodak.KodakUnavailable as error:
-        print(f"TID2013 is left out: {error}")
-    return {name: data.load(name).thin(PICTURES[mode].get(name, 10**9)) for name in names}
+        print(f"TID2013 is left out: {error}", flush=True)
+    return found
+
+
+def sets(mode: str) -> dict[str, data.Dataset]:
+    """As many pictures of each set as the mode takes."""
+    return {name: data.load(name).thin(PICTURES[mode].get(name, 10**9)) for name in names()}
 
 
 def tested(found: dict[str, data.Dataset], name: str) -> list[data.Dataset]:

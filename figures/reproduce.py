@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import compare
 import pandas as pd
+import results
 import torch
 
-from data_download import kodak, tid2013_kodak
+from data_download import tid2013_kodak
 from iqa_core import baselines, data, dri, ledger, modes, protocol, qfm, reiqa, yoto
 
 HERE = Path(__file__).parent
@@ -32,30 +34,28 @@ def say(text: str) -> None:
     print(f"[{time.perf_counter() - START:5.0f} s] {text}", flush=True)
 
 
-def datasets() -> list[str]:
-    """Names of the scored sets that this machine can offer."""
-    names = ["offline"]
-    try:
-        kodak.fetch_kodak()
-        names.append("tid2013-kodak")
-    except kodak.KodakUnavailable as error:
-        say(f"TID2013 is left out: {error}")
-    return names + [name for name in data.available() if data.cards()[name].low is not None]
+def methods(dataset: data.Dataset, mode: str) -> list:
+    """What makes each method that applies to a set; trainings only as a run-through, the scripts of the papers take longer."""
+    found = [baselines.Brisque, baselines.FrozenRidge, reiqa.ReIQA]
+    if mode == "smoke" and dataset.card.proxy:  # those that take longest first
+        found = [partial(yoto.YOTO, yoto.SMOKE), partial(dri.DRIIQA, dri.SMOKE), partial(qfm.QFMIQM, qfm.SMOKE)] + found
+    return found + [partial(baselines.FullReference, name) for name in ("psnr", "ssim", "ms_ssim") if dataset.card.reference]
 
 
-def judge(dataset: data.Dataset, mode: str) -> list:
-    """All methods that apply to a dataset, seeds x splits, into the ledger. Returns their rows."""
-    methods = [baselines.Brisque(), baselines.FrozenRidge(), reiqa.ReIQA()]
-    if dataset.card.reference:
-        methods = [baselines.FullReference(name) for name in ("psnr", "ssim", "ms_ssim")] + methods
-    if mode == "smoke" and dataset.card.proxy:  # a run-through; the scripts of the papers take longer
-        methods += [yoto.YOTO(yoto.SMOKE), qfm.QFMIQM(qfm.SMOKE), dri.DRIIQA(dri.SMOKE)]
-    tables = []
-    for method in methods:
-        say(f"  {method.name} on {dataset.name}: {len(dataset)} pictures, {SEEDS[mode]} splits")
-        tables.append(protocol.run(method, dataset, seeds=range(SEEDS[mode]), mode=mode))
-        ledger.append(tables[-1])
-    return tables
+def judge(job: tuple[str, int, str]) -> pd.DataFrame:
+    """One method on one set, seeds x splits, into the ledger. Returns its rows."""
+    name, number, mode = job
+    dataset = data.load(name).thin(PICTURES[mode])
+    rows = protocol.run(methods(dataset, mode)[number](), dataset, seeds=range(SEEDS[mode]), mode=mode)
+    ledger.append(rows)
+    return rows
+
+
+def pool() -> Executor:
+    """As many processes as there are cores, each with its part of the threads; one at a time on a GPU."""
+    workers = 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    return ProcessPoolExecutor(workers, get_context("spawn"))
 
 
 def run_notebook(path: Path) -> str:
@@ -75,37 +75,46 @@ def run_notebook(path: Path) -> str:
 
 
 def run_notebooks() -> list[str]:
-    """All notebooks, as many at a time as there are cores (one on a GPU). Returns what failed."""
+    """All notebooks. Returns what failed."""
     BUILT.mkdir(parents=True, exist_ok=True)
     paths, failed = sorted((ROOT / "notebooks").glob("*.ipynb")), []
-    workers = 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
-    if workers > 1:
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-    with ThreadPoolExecutor(1) if workers == 1 else ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        for path, why in zip(paths, pool.map(run_notebook, paths)):
+    with pool() as workers:
+        for path, why in zip(paths, workers.map(run_notebook, paths)):
             say(f"  {path.name}" + (f" stopped: {why}" if why else ""))
             failed += [path.name] if why else []
     return failed
 
 
+def comparison() -> pd.DataFrame:
+    """Median SRCC and quartiles of every method on equal pictures and splits, a column a set."""
+    rows = results.compared()
+    q = rows.groupby(["name", "dataset"])["srcc"].quantile([0.5, 0.25, 0.75]).unstack()
+    text = q.apply(lambda row: f"{row[0.5]:.3f} [{row[0.25]:.3f}, {row[0.75]:.3f}]", axis=1)
+    return text.unstack().reindex([name for name, _ in results.SHOWN.values()]).dropna(how="all").reset_index(names="SRCC")
+
+
 def main() -> int:
     mode = modes.mode()
     say(f"mode {mode}; datasets from {os.environ.get('IQA_DATA') or 'no folder: IQA_DATA is not set'}")
-    names = datasets()
+    names = compare.names()
     say(f"datasets: {', '.join(names)}")
     tables = []
     if mode == "quick":
         compare.scores(mode)
         tables.append(compare.rows(mode))
-    for name in names if mode != "quick" else []:
-        dataset = data.load(name)
-        tables += judge(dataset.thin(PICTURES[mode]), mode)
-        if name == "tid2013-kodak" and mode == "full":
-            table = tid2013_kodak.faithfulness(dataset.root)
-            table.to_csv(HERE / "tid2013_kodak.csv", index=False, float_format="%.3f")
+    else:
+        jobs = [(name, number, mode) for name in names for number in range(len(methods(data.load(name), mode)))]
+        with pool() as workers:
+            for job, rows in zip(jobs, workers.map(judge, jobs)):
+                say(f"  {rows['method'].iloc[0]} on {job[0]}: {rows['images'].iloc[0]} pictures, {SEEDS[mode]} splits")
+                tables.append(rows)
+    if mode == "full" and "tid2013-kodak" in names:
+        table = tid2013_kodak.faithfulness(data.load("tid2013-kodak").root)
+        table.to_csv(HERE / "tid2013_kodak.csv", index=False, float_format="%.3f")
     say("notebooks, as they finish")
     failed = run_notebooks()
     ledger.stamp(ROOT / "README.md", "ledger", ledger.leaderboard())
+    ledger.stamp(ROOT / "README.md", "comparison", comparison())
     ledger.stamp(ROOT / "README.md", "claims", ledger.claims())
     ledger.stamp(ROOT / "README.md", "datasets", data.overview().reset_index())
     now = protocol.summary(pd.concat(tables))[["dataset", "method", "variant", "seeds", "n", "srcc", "srcc_25", "srcc_75"]]
