@@ -1,4 +1,4 @@
-"""Exercises of notebook 10: the shared area of two crops, the loss in both directions."""
+"""Exercises of notebook 10: what two crops share, a loss in both directions, no swap, other pairs."""
 
 import torch
 import torch.nn.functional as F
@@ -6,36 +6,66 @@ import torch.nn.functional as F
 from iqa_core.exercises import Choice, Exercise
 
 
-def overlap(a: torch.Tensor, b: torch.Tensor, side: int) -> torch.Tensor:
-    """Shared area of two square crops, as a share of one crop.
+def disagreement(a: torch.Tensor, b: torch.Tensor, offset: tuple[int, int]) -> torch.Tensor:
+    """Mean absolute difference of two crops where both show the same place.
 
-    a, b: (N, 2), top and left of the crops in pixels; side: of a crop in pixels. Returns (N,) in [0, 1].
+    a, b: (N, 3, P, P). offset: by how many pixels b lies below and right of a; negative is above, left.
+    Returns (N,), one number a pair: 0 where both crops carry the same damage.
     """
-    shared = (side - (a - b).abs()).clamp(min=0)
-    return shared[:, 0] * shared[:, 1] / side**2
+    (down, right), P = offset, a.shape[-1]
+    a = a[..., max(down, 0):P + min(down, 0), max(right, 0):P + min(right, 0)]
+    b = b[..., max(-down, 0):P - max(down, 0), max(-right, 0):P - max(right, 0)]
+    return (a - b).abs().mean((1, 2, 3))
 
 
-def overlap_unclamped(a, b, side):
-    """Two crops that lie apart both ways share nothing; but negative times negative is positive. Clamp each side at 0."""
-    shared = side - (a - b).abs()
-    return shared[:, 0] * shared[:, 1] / side**2
+def disagreement_other_way(a, b, offset):
+    """You align them as if a lay below b. But b lies lower: a[..., down:, :] meets the upper rows of b."""
+    (down, right), P = (-offset[0], -offset[1]), a.shape[-1]
+    a = a[..., max(down, 0):P + min(down, 0), max(right, 0):P + min(right, 0)]
+    b = b[..., max(-down, 0):P - max(down, 0), max(-right, 0):P - max(right, 0)]
+    return (a - b).abs().mean((1, 2, 3))
 
 
-def overlap_of_union(a, b, side):
-    """This is intersection over union. Asked for is the share of ONE crop: divide by side ** 2."""
-    shared = (side - (a - b).abs()).clamp(min=0).prod(1)
-    return shared / (2 * side**2 - shared)
+def disagreement_without_sign(a, b, offset):
+    """An offset may be negative. Then b lies above or left of a, and the END of b meets the beginning of a."""
+    (down, right), P = (abs(n) for n in offset), a.shape[-1]
+    return (a[..., down:, right:] - b[..., :P - down, :P - right]).abs().mean((1, 2, 3))
 
 
-def places() -> list[tuple]:
+def disagreement_turned(a, b, offset):
+    """The axes are exchanged: the first number of the offset goes down (dimension -2), the second to the right (-1)."""
+    (right, down), P = offset, a.shape[-1]
+    a = a[..., max(down, 0):P + min(down, 0), max(right, 0):P + min(right, 0)]
+    b = b[..., max(-down, 0):P - max(down, 0), max(-right, 0):P - max(right, 0)]
+    return (a - b).abs().mean((1, 2, 3))
+
+
+def disagreement_not_aligned(a, b, offset):
+    """You compare pixels that show different places. Cut the shared rectangle from both crops first."""
+    return (a - b).abs().mean((1, 2, 3))
+
+
+def disagreement_of_all(a, b, offset):
+    """One number for each pair is asked for: average over dimensions 1, 2 and 3 only."""
+    (down, right), P = offset, a.shape[-1]
+    a = a[..., max(down, 0):P + min(down, 0), max(right, 0):P + min(right, 0)]
+    b = b[..., max(-down, 0):P - max(down, 0), max(-right, 0):P - max(right, 0)]
+    return (a - b).abs().mean()
+
+
+def crops() -> list[tuple]:
     draw = torch.Generator().manual_seed(0)
-    return [(*torch.randint(60, (2, 30, 2), generator=draw).float(), 32)]
+    y, noise = torch.rand(3, 3, 48, 48, generator=draw), torch.rand(2, 3, 3, 48, 48, generator=draw) / 10
+    first, second = y + noise[0], y + noise[1]
+    return [(first[..., 14:30, 14:30], second[..., 14 + down:30 + down, 14 + right:30 + right], (down, right))
+            for down, right in [(12, 3), (-9, 5), (4, -13), (-2, -11), (7, 0)]]
 
 
 def both_ways(q: torch.Tensor, k: torch.Tensor, T: float) -> torch.Tensor:
-    """InfoNCE in both directions: each query finds its key among all keys, each key its query among all queries.
+    """InfoNCE in both directions: a query finds its key among all keys, a key its query among all queries.
 
-    q, k: (N, C), codes of length 1, rows of equal number belong together; T: temperature. Returns the mean, a number.
+    q, k: (N, D), codes of length 1, row i of q belongs to row i of k; T: temperature.
+    Returns the mean over both directions, a number.
     """
     logits, right = q @ k.T / T, torch.arange(len(q))
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
@@ -70,7 +100,14 @@ def codes() -> list[tuple]:
 
 
 EXERCISES = {
-    "10.1": Exercise(overlap, [overlap_unclamped, overlap_of_union], places),
+    "10.1": Exercise(disagreement, [disagreement_other_way, disagreement_without_sign, disagreement_turned,
+                                    disagreement_not_aligned, disagreement_of_all], crops),
     "10.2": Exercise(both_ways, [both_ways_one_way, both_ways_times_temperature, both_ways_without_temperature,
                                  both_ways_summed], codes),
+    "10.3": Choice("c", {
+        "a": "The swap gives the network no clue: it puts wrong keys at the query's own place. Print both numbers.",
+        "b": "Where do the 11 wrong keys lie, with the swap and without? Content answers differently then."}),
+    "10.4": Choice("b", {
+        "a": "A network must know what sets the positive apart. Distortion does not: it differs inside the pair, too.",
+        "c": "Something does set the positive apart: it alone shows the query's picture."}),
 }
