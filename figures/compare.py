@@ -104,20 +104,28 @@ def scores(mode: str) -> None:
     found, known = sets(mode), ledger.read()
     known = known[known["mode"] == mode]
 
-    def missing(name: str, on: str) -> list[int]:
-        """Seeds of which the ledger lacks the last row that `train` makes: the test on the last of the other sets."""
+    def lacks(name: str, on: str) -> dict[int, bool]:
+        """Seeds of which the ledger lacks a row that `train` makes; True, if it is the one on the set's own test part."""
         method, dataset = build(name, found[on], mode, 0), found[on]
-        where, origin = dataset, ""
-        if hasattr(method, "fit"):
-            others = [other for other in tested(found, name) if other.name != on]
-            where, origin = (others[-1], f", from {on}") if others else (dataset, "")
-        rows = known[(known["method"] == method.name) & (known["dataset"] == where.name) & (known["images"] == len(where))]
-        mine = rows["variant"].str.startswith(getattr(method, "variant", "")) & rows["variant"].str.endswith(origin)
-        return [seed for seed in SEEDS[mode] if seed not in set(rows[mine]["seed"])]
+        others = [other for other in tested(found, name) if other.name != on and hasattr(method, "fit")]
 
-    seeds = {(name, dataset.name): missing(name, dataset.name) for name in METHODS for dataset in tested(found, name)}
-    jobs = [(*pair, todo, mode) for pair, todo in seeds.items() if pair[0] in CHEAP and todo]  # features once for all
-    jobs += [(*pair, [seed], mode) for seed in SEEDS[mode] for pair, todo in seeds.items() if pair[0] not in CHEAP and seed in todo]
+        def seen(where: data.Dataset, end: str) -> set[int]:
+            mine = known[(known["method"] == method.name) & (known["dataset"] == where.name) & (known["images"] == len(where))]
+            start = re.escape(getattr(method, "variant", ""))
+            return set(mine[mine["variant"].str.fullmatch(f"{start}(: NR)?{end}")]["seed"])
+
+        own = seen(dataset, "")
+        across = set.intersection(*(seen(other, f", from {on}") for other in others), set(SEEDS[mode]))
+        return {seed: seed not in own for seed in SEEDS[mode] if seed not in own & across}
+
+    jobs, late = [], []
+    for name, on in [(name, dataset.name) for name in METHODS for dataset in tested(found, name)]:
+        todo = lacks(name, on)
+        if name in CHEAP:  # features once for all splits
+            jobs += [(name, on, [*todo], mode)] if todo else []
+        else:  # first what has no row at all, split by split; last what is only to be tested on the other sets
+            late += [((not own, seed, found[on].card.proxy), (name, on, [seed], mode)) for seed, own in todo.items()]
+    jobs += [job for _, job in sorted(late, key=lambda pair: pair[0])]
     workers = 1 if torch.cuda.is_available() else os.cpu_count()
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
         for _ in pool.imap_unordered(train, jobs, chunksize=1):

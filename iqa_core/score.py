@@ -105,7 +105,7 @@ def score_paths(paths: str | Path | Iterable[str | Path], reference: str | Path 
     >>> [*table], table["re-iqa"].notna().all()
     (['image', 'brisque', 're-iqa', 'error'], np.True_)
     """
-    methods = method if isinstance(method, list) else [method]
+    files, methods = find_pictures(paths), method if isinstance(method, list) else [method]
     if methods == ["all"]:
         methods = [name for name in METHODS if reference or name not in FULL_REFERENCE]
     if weights and len(methods) > 1:
@@ -115,7 +115,7 @@ def score_paths(paths: str | Path | Iterable[str | Path], reference: str | Path 
     if lost and reference is None:
         raise ValueError(f"{lost[0]} compares with a reference: say where they are, or choose another method.")
     rows = []
-    for path in progress(find_pictures(paths), "score"):
+    for path in progress(files, "score"):
         row = {"image": str(path), **{m.name: float("nan") for m in methods}, "error": ""}
         try:
             x = [images.load(p)[None] for p in (path, *([find_reference(path, reference)] if reference else []))]
