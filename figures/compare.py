@@ -22,6 +22,7 @@ from datetime import date
 from pathlib import Path
 
 import pandas as pd
+import report
 import torch
 import trainings
 
@@ -151,7 +152,7 @@ def weights(mode: str) -> None:
         results = [f"{row.variant[-2:] if ': ' in row.variant else 'NR'} {row.srcc:.3f}" for row in mine.itertuples()]
         table.append({"file": path.name, "trained on": on, "pictures": mine["n_train"].iloc[0], "test pictures": mine["n"].iloc[0],
                       "SRCC there": ", ".join(results), "MB": f"{path.stat().st_size / 1e6:.1f}"})
-    ledger.stamp(WEIGHTS / "README.md", "weights", pd.DataFrame(table))
+    report.stamp(WEIGHTS / "README.md", "weights", pd.DataFrame(table))
 
 
 def cost(job: tuple[str, int, int]) -> dict:

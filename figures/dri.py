@@ -23,6 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+import report
 import trainings
 from torch import Tensor
 
@@ -158,7 +159,7 @@ def claims(mode: str) -> None:
             return sizes.assign(srcc=sizes["seed"].map(mine))
 
         def test(key: str, text: str, measure: str, with_it: pd.DataFrame, without: pd.DataFrame) -> None:
-            ledger.claim(f"dri-iqa {key}", PAPER, text, name, measure,
+            report.claim(f"dri-iqa {key}", PAPER, text, name, measure,
                          protocol.compare(with_it.assign(variant=""), without.assign(variant="")), remark)
 
         if ELSEWHERE[name] is None:  # else one extractor serves all splits

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+import report
 import trainings
 
 from iqa_core import ledger, plot, protocol, qfm
@@ -83,7 +84,7 @@ def claims(mode: str) -> None:
 
     def test(name: str, text: str, measure: str, with_it: pd.DataFrame, without: pd.DataFrame) -> None:
         remark = "" if mode == "full" else "lite0 for the ViT, few epochs on a CPU"
-        ledger.claim(f"qfm-iqm {name}", PAPER, text, DATASET, measure, protocol.compare(with_it, without), remark)
+        report.claim(f"qfm-iqm {name}", PAPER, text, DATASET, measure, protocol.compare(with_it, without), remark)
 
     full = "consistency v3"
     for noise in ("v3", "random"):

@@ -25,6 +25,7 @@ from torch import nn
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+import report  # noqa: E402
 from bench_distortions import machine  # noqa: E402
 
 from iqa_core import backbones, contrast, data, ledger, protocol  # noqa: E402
@@ -96,7 +97,7 @@ def knows() -> None:
     quality, content = (found[name] for name in list(nets)[:2])
     remark = "60 pictures, small network; 12 contents of 192 px, interval over contents"
     for what, d in (("type", quality["type"] - content["type"]), ("content", content["content"] - quality["content"])):
-        ledger.claim(f"re-iqa b {what}", PAPER, "quality features separate distortion, content features separate content",
+        report.claim(f"re-iqa b {what}", PAPER, "quality features separate distortion, content features separate content",
                      "kodak 13 to 24", f"5-nearest-neighbour accuracy of {what}, the expert for it - the other",
                      paired(d), remark)
     print(table.round(3).to_string(index=False))
@@ -116,10 +117,10 @@ def scores() -> None:
             ledger.append(tables[variant])
             print(name, variant, protocol.summary(tables[variant])["srcc"].round(3).tolist(), flush=True)
         for single in ("content", "quality"):
-            ledger.claim(f"re-iqa a {single}", PAPER, f"both experts together are at least as good as the {single} expert",
+            report.claim(f"re-iqa a {single}", PAPER, f"both experts together are at least as good as the {single} expert",
                          name, f"SRCC, both - {single}; may lose 0.005", protocol.compare(tables["both"], tables[single]),
                          "lite0 from ImageNet in both places; quality expert from 60 pictures", margin=0.005)
-        ledger.claim("re-iqa d", PAPER, "two scales are better than one", name, "SRCC, full and half size - full size",
+        report.claim("re-iqa d", PAPER, "two scales are better than one", name, "SRCC, full and half size - full size",
                      protocol.compare(tables["both"], tables["both, one scale"]), "at test time")
 
 
@@ -157,7 +158,7 @@ def judge_ablations() -> None:
             measure = ("5-nearest-neighbour accuracy of (type, level)" if what == "cell"
                        else "SRCC of the quality expert alone, mean of 10 splits, every sixth picture")
             effect = paired((base[what] - rows.loc[name][what]).to_numpy())
-            ledger.claim(f"re-iqa c {name}", PAPER, text, dataset, f"{measure}, as QUICK - {name}", effect, remark)
+            report.claim(f"re-iqa c {name}", PAPER, text, dataset, f"{measure}, as QUICK - {name}", effect, remark)
     print(rows.groupby("variant", sort=False).agg(["mean", "std"])[["cell", "type", "srcc"]].round(3).to_string())
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import compare
 import pandas as pd
+import report
 import results
 import torch
 
@@ -113,10 +114,10 @@ def main() -> int:
         table.to_csv(HERE / "tid2013_kodak.csv", index=False, float_format="%.3f")
     say("notebooks, as they finish")
     failed = run_notebooks()
-    ledger.stamp(ROOT / "README.md", "ledger", ledger.leaderboard())
-    ledger.stamp(ROOT / "README.md", "comparison", comparison())
-    ledger.stamp(ROOT / "README.md", "claims", ledger.claims())
-    ledger.stamp(ROOT / "README.md", "datasets", data.overview().reset_index())
+    report.stamp(ROOT / "README.md", "ledger", ledger.leaderboard())
+    report.stamp(ROOT / "README.md", "comparison", comparison())
+    report.stamp(ROOT / "README.md", "claims", ledger.claims())
+    report.stamp(ROOT / "README.md", "datasets", data.overview().reset_index())
     now = protocol.summary(pd.concat(tables))[["dataset", "method", "variant", "seeds", "n", "srcc", "srcc_25", "srcc_75"]]
     print(f"\nThis run, mode {mode}: median over the splits, with quartiles\n{now.round(3).to_string(index=False)}")
     print(f"\nThe ledger: each method in the most thorough mode so far\n{ledger.leaderboard().to_string(index=False)}")

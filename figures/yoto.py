@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import report
 import trainings
 
 from iqa_core import baselines, data, ledger, protocol, yoto
@@ -57,7 +58,7 @@ def claims(mode: str) -> None:
                   for task in ("FR", "NR")]
     for name, text, with_it, without, margin in tests:
         measure = f"SRCC, ({with_it}) - ({without})" + (f"; may lose {margin}" if margin else "")
-        ledger.claim(f"yoto {name}", PAPER, text, "tid2013-kodak", measure, effect(with_it, without), REMARKS[mode], margin)
+        report.claim(f"yoto {name}", PAPER, text, "tid2013-kodak", measure, effect(with_it, without), REMARKS[mode], margin)
 
 
 if __name__ == "__main__":

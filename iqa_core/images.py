@@ -141,10 +141,8 @@ def shrink(x: torch.Tensor, longest: int) -> torch.Tensor:
     torch.Size([1, 3, 25, 50])
     """
     factor = longest / max(x.shape[-2:])
-    if not 0 < factor < 1:
-        return x
     size = [max(1, round(n * factor)) for n in x.shape[-2:]]
-    return F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+    return F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 1) if 0 < factor < 1 else x
 
 
 def crops(x: torch.Tensor, size: int, how: str = "five", n: int = 5, seed: int = 0) -> torch.Tensor:

@@ -46,9 +46,8 @@ def _correlation(function: Callable, pred, mos) -> float:
     pred, mos = pair(pred, mos)
     for name, values in (("pred", pred), ("mos", mos)):
         if np.ptp(values) == 0:
-            warnings.warn(f"{name} is constant (all {len(values)} values are {values[0]:g}), so its "
-                          "correlation is undefined and nan is returned. Check that the model is trained.",
-                          stacklevel=3)
+            warnings.warn(f"{name} is constant (all {len(values)} values are {values[0]:g}), so its correlation is "
+                          "undefined and nan is returned. Check that the model is trained.", stacklevel=3)
             return float("nan")
     return float(function(pred, mos).statistic)
 
@@ -157,9 +156,8 @@ def logistic_fit(pred, mos) -> Callable[[np.ndarray], np.ndarray]:
     why = _no_logistic(pred, mos)
     if why:
         slope = 0.0 if "constant" in why else max(0.0, plcc(pred, mos) * mos.std() / spread)
-        warnings.warn(f"No logistic was fitted to {len(pred)} pictures, because {why}: a line of slope "
-                      f"{slope:.3g} is used instead. Check the metric's direction, or give more pictures.",
-                      stacklevel=2)
+        warnings.warn(f"No logistic was fitted to {len(pred)} pictures, because {why}: a line of slope {slope:.3g} is "
+                      "used instead. Check the metric's direction, or give more pictures.", stacklevel=2)
         return lambda x: mos.mean() + slope * (np.asarray(x, dtype=np.float64) - centre)
 
     def curve(x, b):  # the bend alone, on predictions of mean 0 and spread 1, so that units do not matter

@@ -58,8 +58,7 @@ def predict(method, dataset: data.Dataset) -> np.ndarray:
 
 def _checked(scores: np.ndarray, dataset: data.Dataset) -> np.ndarray:
     if scores.shape != (len(dataset),):
-        raise ValueError(f"predict gave shape {scores.shape} for {len(dataset)} pictures: return one number "
-                         "each.")
+        raise ValueError(f"predict gave shape {scores.shape} for {len(dataset)} pictures: return one number each.")
     bad = np.flatnonzero(np.isnan(scores))
     if len(bad):
         raise ValueError(f"The score of {dataset.table['image'].iloc[bad[0]]} is NaN ({len(bad)} of "
@@ -140,9 +139,8 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
         for where, key, pred, part in found:
             origin = "" if where is dataset else f", from {dataset.name}"
             rows.append({
-                "method": name, "variant": ": ".join(filter(None, [base, key])) + origin,
-                "dataset": where.name, "images": len(where),
-                "split": "official" if "test" in set(where.table["split"]) else "random",
+                "method": name, "variant": ": ".join(filter(None, [base, key])) + origin, "dataset": where.name,
+                "images": len(where), "split": "official" if "test" in set(where.table["split"]) else "random",
                 "seed": seed, "mode": mode, **_judged(pred, part.scores, f"{name} on {where.name}, seed {seed}"),
                 "n": len(part), "n_train": len(train) if learns else 0, "minutes": minutes, "memory_mb": memory,
                 "hardware": hardware, "version": _version(), "date": date.today().isoformat()})

@@ -5,6 +5,7 @@ import os
 
 import pandas as pd
 import pytest
+import report
 
 from iqa_core import ledger
 
@@ -175,6 +176,12 @@ def test_leaderboard_leaves_out_the_best_epoch_and_shares_of_the_scores(path):
     assert ledger.leaderboard(path)["variant"].tolist() == ["best epochs", "joint: NR"]
 
 
+def test_leaderboard_takes_the_largest_size_of_a_set_and_no_row_from_another_set(path):
+    ledger.append(pd.concat([rows(images=100, srcc=0.9), rows(images=720), rows(variant="NR, from biq2021")]), path)
+    assert len(ledger.read(path)) == 9  # the size belongs to the key
+    assert ledger.leaderboard(path)[["variant", "SRCC"]].values.tolist() == [["", "0.500 [0.500, 0.500]"]]
+
+
 def test_leaderboard_shows_the_spread(path):
     ledger.append(pd.concat([rows(seeds=[s], srcc=v) for s, v in enumerate([0.1, 0.2, 0.3, 0.4, 0.9])]), path)
     row = ledger.leaderboard(path).iloc[0]
@@ -185,11 +192,11 @@ def test_stamp_replaces_only_what_stands_between_the_marks(path, tmp_path):
     ledger.append(rows(), path)
     readme = tmp_path / "README.md"
     readme.write_text("Über\n<!-- ledger:start -->\nold\n<!-- ledger:end -->\nafter\n", "utf-8")
-    ledger.stamp(readme, "ledger", ledger.leaderboard(path))
-    table = ledger.markdown(ledger.leaderboard(path))
+    report.stamp(readme, "ledger", ledger.leaderboard(path))
+    table = report.markdown(ledger.leaderboard(path))
     assert readme.read_text("utf-8") == f"Über\n<!-- ledger:start -->\n{table}\n<!-- ledger:end -->\nafter\n"
     assert "| kodak | random | PSNR |" in table and "old" not in readme.read_text("utf-8")
-    ledger.stamp(readme, "ledger", ledger.leaderboard(path))
+    report.stamp(readme, "ledger", ledger.leaderboard(path))
     assert readme.read_text("utf-8").count(table) == 1
 
 
@@ -199,13 +206,13 @@ def test_stamp_says_when_marks_are_missing(path, tmp_path, text):
     ledger.append(rows(), path)
     (tmp_path / "README.md").write_text(text)
     with pytest.raises(ValueError, match="README.md: <!-- ledger:start --> and <!-- ledger:end --> must stand there"):
-        ledger.stamp(tmp_path / "README.md", "ledger", ledger.leaderboard(path))
+        report.stamp(tmp_path / "README.md", "ledger", ledger.leaderboard(path))
     assert (tmp_path / "README.md").read_text() == text
 
 
 def test_markdown_keeps_its_cells_apart():
     frame = pd.DataFrame({"a|b": ["x|y", "two\nlines"], "value": [1 / 3, None], "count": [1, 2]})
-    assert ledger.markdown(frame).splitlines() == [
+    assert report.markdown(frame).splitlines() == [
         "| a\\|b | value | count |", "| --- | ---: | ---: |", "| x\\|y | 0.333 | 1 |", "| two lines |  | 2 |"]
 
 
@@ -214,7 +221,7 @@ def test_markdown_keeps_its_cells_apart():
     (-0.01, 0.03, 0.02, "holds"), (-0.03, -0.01, 0.005, "does not hold")])
 def test_the_verdict_of_a_claim_follows_from_its_interval(tmp_path, low, high, margin, verdict):
     effect = pd.Series({"difference": (low + high) / 2, "low": low, "high": high, "pairs": 10.0})
-    told = [ledger.claim("a", "X", "text", dataset, "SRCC", effect, "why", margin, tmp_path / "claims.csv")
+    told = [report.claim("a", "X", "text", dataset, "SRCC", effect, "why", margin, tmp_path / "claims.csv")
             for dataset in ("one", "two", "one")]  # the third replaces the first
     assert told == [verdict] * 3
     rows = pd.read_csv(tmp_path / "claims.csv")

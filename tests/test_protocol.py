@@ -131,6 +131,28 @@ def test_nothing_learnt_on_one_split_reaches_the_next(dataset):
         assert (row.n, row.n_train) == (len(test), len(train))
 
 
+def test_what_is_trained_on_one_set_is_tested_on_the_test_part_of_another(dataset):
+    other = data.Dataset("other", dataset.table.iloc[:60].reset_index(drop=True), dataset.root, dataset.card)
+    seen = []
+
+    class Level:
+        name, variant = "level", "plain"
+
+        def fit(self, train, val):
+            return self
+
+        def predictions(self, part):
+            seen.append((part.name, sorted(part.table["image"])))
+            return {"NR": -part.table["level"].to_numpy(float)}
+
+    rows = protocol.run(Level(), dataset, [0, 1], "quick", others=[other])
+    assert rows["variant"].tolist() == 2 * ["plain: NR", "plain: NR, from noise"]
+    assert rows["dataset"].tolist() == 2 * ["noise", "other"] and rows["images"].tolist() == 2 * [120, 60]
+    assert rows["n_train"].nunique() == 1  # that of the set that was trained on
+    wanted = [(part.name, sorted(data.splits(part, seed)[2].table["image"])) for seed in (0, 1) for part in (dataset, other)]
+    assert seen == wanted
+
+
 def test_training_is_seeded(dataset):
     class Random:
         name = "random"
