@@ -132,17 +132,17 @@ def leaderboard(path: str | Path | None = None) -> pd.DataFrame:
     Returns:
         DataFrame sorted by dataset, then by median SRCC, best first. Variants "... best epoch", "... of the scores"
         and "... from another set" stay in the ledger: results are those of the last epoch, with all scores of the
-        training part, on the same set. Of several sizes of a set the largest counts.
+        training part, on the same set. Of several sizes of a set that with the most seeds counts, then the largest.
         "SRCC" is text: the median and, with several seeds, the quartiles. HIGHER = BETTER in SRCC, PLCC, PLCC
         logistic and KRCC.
 
     Raises:
         FileNotFoundError, ValueError: as `read`.
     """
-    rows = read(path)
-    rows = rows[~rows["variant"].str.contains("best epoch$|of the scores|, from ")]
-    size = rows.groupby(["dataset", "split", "method", "variant", "mode"])["images"].transform("max")
-    table = summary(rows[rows["images"] == size])
+    rows = read(path).loc[lambda table: ~table["variant"].str.contains("best epoch$|of the scores|, from ")]
+    of = ["dataset", "split", "method", "variant", "mode"]
+    size = rows.groupby([*of, "images"])["seed"].transform("count") + rows["images"] / 1e9  # seeds first, then pictures
+    table = summary(rows[size == size.groupby([rows[c] for c in of]).transform("max")])
     rank = table["mode"].map(_RANK).fillna(len(_RANK))
     best = rank.groupby([table[c] for c in ("dataset", "split", "method", "variant")]).transform("min")
     table = table[rank == best].reset_index(drop=True)

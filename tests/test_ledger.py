@@ -176,9 +176,10 @@ def test_leaderboard_leaves_out_the_best_epoch_and_shares_of_the_scores(path):
     assert ledger.leaderboard(path)["variant"].tolist() == ["best epochs", "joint: NR"]
 
 
-def test_leaderboard_takes_the_largest_size_of_a_set_and_no_row_from_another_set(path):
-    ledger.append(pd.concat([rows(images=100, srcc=0.9), rows(images=720), rows(variant="NR, from biq2021")]), path)
-    assert len(ledger.read(path)) == 9  # the size belongs to the key
+def test_leaderboard_takes_the_size_with_most_seeds_then_the_largest_and_no_row_from_another_set(path):
+    ledger.append(pd.concat([rows(images=100, srcc=0.9), rows(), rows(seeds=[0], images=1800), rows(variant="NR, from biq2021")]),
+                  path)
+    assert len(ledger.read(path)) == 10  # the size belongs to the key
     assert ledger.leaderboard(path)[["variant", "SRCC"]].values.tolist() == [["", "0.500 [0.500, 0.500]"]]
 
 
