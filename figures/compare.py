@@ -27,7 +27,7 @@ import torch
 import trainings
 
 from data_download import kodak
-from iqa_core import baselines, data, dri, files, ledger, protocol, qfm, reiqa, score, yoto
+from iqa_core import baselines, data, dri, files, ledger, metrics, protocol, qfm, reiqa, score, yoto
 
 SEEDS = {"quick": range(5), "full": range(10)}
 PICTURES = {"quick": {"tid2013-kodak": 900, "biq2021": 1500, "offline": 450}, "full": {}}  # at most so many
@@ -95,7 +95,8 @@ def train(job: tuple) -> None:
     dataset, others = found[on], [other for other in tested(found, name) if other.name != on]
     for seed in seeds:
         rows = protocol.run(build(name, dataset, mode, seed), dataset, [seed], mode, others=others)
-        ledger.append(rows)
+        known = ledger.read().set_index(ledger.KEY).index  # a row that is there may have claims resting on it
+        ledger.append(rows[~rows.set_index(ledger.KEY).index.isin(known)])
         print(rows[["method", "variant", "dataset", "seed", "srcc", "minutes"]].round(3).to_string(
             header=False, index=False), flush=True)
 
@@ -141,17 +142,17 @@ def rows(mode: str) -> pd.DataFrame:
 
 
 def weights(mode: str) -> None:
-    """The methods of split 0 as files of the package, and the table of their cards: what they reached on their test part."""
-    found, known, table = sets(mode), rows(mode), []
+    """The methods of split 0 as files of the package, and the table of their cards: what each file reaches on its test part."""
+    found, table = sets(mode), []
     for name, on in SHIPPED.items():
         path = WEIGHTS / f"{name.replace(' ', '-')}.weights"
         shutil.copyfile(kept_file(mode, name, found[on], 0), path)
         method = score.load_method(name)
-        mine = known[(known["method"] == name) & (known["dataset"] == on) & (known["seed"] == 0)]
-        mine = mine[mine["variant"].str.fullmatch(f"{re.escape(getattr(method, 'variant', ''))}(: (NR|FR))?")]
-        results = [f"{row.variant[-2:] if ': ' in row.variant else 'NR'} {row.srcc:.3f}" for row in mine.itertuples()]
-        table.append({"file": path.name, "trained on": on, "pictures": mine["n_train"].iloc[0], "test pictures": mine["n"].iloc[0],
-                      "SRCC there": ", ".join(results), "MB": f"{path.stat().st_size / 1e6:.1f}"})
+        train, _, test = data.splits(found[on], 0)
+        results = method.predictions(test) if hasattr(method, "predictions") else {"NR": method.predict(test)}
+        reached = ", ".join(f"{task} {metrics.srcc(pred, test.scores):.3f}" for task, pred in results.items())
+        table.append({"file": path.name, "trained on": on, "pictures": len(train), "test pictures": len(test),
+                      "SRCC there": reached, "MB": f"{path.stat().st_size / 1e6:.1f}"})
     report.stamp(WEIGHTS / "README.md", "weights", pd.DataFrame(table))
 
 
