@@ -443,7 +443,8 @@ EXERCISES = {
                      start=views_shrunk),
     "60.8": Exercise(codes, [codes_never, codes_always, codes_first_mean], three_experts, start=codes_in_turn),
     "60.9": Choice("b", {
-        "a": "PSNR and SSIM are the same both ways, and a no-reference score sees one picture a scene: SRCC stays or falls.",
+        "a": "PSNR and SSIM are the same both ways, and a no-reference score sees the same picture again and again: "
+             "SRCC stays or falls.",
         "c": "Another peak adds the same number of dB to every PSNR: SRCC does not move at all.",
         "d": "Two different places of a scene are about equally unlike at every level: SRCC falls."}),
 }
