@@ -88,9 +88,9 @@ def run_notebooks() -> list[str]:
 
 def comparison() -> pd.DataFrame:
     """Median SRCC and quartiles of every method on equal pictures and splits, a column a set."""
-    rows = results.compared()
-    q = rows.groupby(["name", "dataset"])["srcc"].quantile([0.5, 0.25, 0.75]).unstack()
-    text = q.apply(lambda row: f"{row[0.5]:.3f} [{row[0.25]:.3f}, {row[0.75]:.3f}]", axis=1)
+    groups = results.compared().groupby(["name", "dataset"])["srcc"]
+    text = groups.agg(lambda v: f"{v.median():.3f} [{v.quantile(0.25):.3f}, {v.quantile(0.75):.3f}], {len(v)} splits"
+                      if len(v) > 1 else f"{v.median():.3f}, 1 split")
     return text.unstack().reindex([name for name, _ in results.SHOWN.values()]).dropna(how="all").reset_index(names="SRCC")
 
 
