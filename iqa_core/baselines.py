@@ -150,7 +150,7 @@ class FeatureMethod:
 
     def save(self, path: str | Path) -> None:
         """Write the fitted regression as one small file of tensors, all of it or nothing."""
-        state = {name: torch.as_tensor(value) for name, value in self._fitted().items()}
+        state = {name: torch.from_numpy(np.asarray(value)) for name, value in self._fitted().items()}
         write_tensors(path, {"method": self.name, "key": self.key, "settings": self.settings, "state": state})
 
     @classmethod
