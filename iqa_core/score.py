@@ -105,7 +105,7 @@ def score_paths(paths: str | Path | Iterable[str | Path], reference: str | Path 
     >>> [*table], table["re-iqa"].notna().all()
     (['image', 'brisque', 're-iqa', 'error'], np.True_)
     """
-    files, methods = find_pictures(paths), method if isinstance(method, list) else [method]
+    files, methods = find_pictures(paths), [*method] if isinstance(method, (list, tuple)) else [method]
     if methods == ["all"]:
         methods = [name for name in METHODS if reference or name not in FULL_REFERENCE]
     if weights and len(methods) > 1:

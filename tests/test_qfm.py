@@ -205,6 +205,7 @@ def test_scores_are_those_of_the_plain_network(dataset, monkeypatch, tmp_path):
     method = fitted(TINY, dataset)
     plain = Network(dataclasses.replace(TINY, lambda1=0.0))
     plain.load_state_dict(method.net.state_dict())
+    plain.to(memory_format=torch.channels_last)  # as the method keeps its own: other layouts round otherwise
     for forbidden in ("match", "semantic_noise", "Memory"):
         monkeypatch.setattr(qfm, forbidden, lambda *_: pytest.fail("training only"))
     x = torch.stack([dataset.image(i) for i in range(3)])
