@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 BUILT = ROOT / "build" / "notebooks"
 PICTURES = {"smoke": 360, "full": 10**9}  # at most so many of a dataset
-SEEDS = {"smoke": 3, "full": 10}
+SEEDS = {"smoke": 2, "full": 10}
 
 
 def say(text: str) -> None:
