@@ -1,6 +1,6 @@
 """Write what the notebooks share into them: the repository's address, the set-up cell, the stubs of the exercises.
 
-The address stands once, in pyproject.toml; an exercise stands once, in `iqa_core/exercises`. Run `python
+The address stands once, in pyproject.toml; an exercise stands once, in `iqa_exercises`. Run `python
 notebooks/stamp.py` after changing either; with `--check` nothing is written and the files that would change are named
 (a test does that). `python notebooks/stamp.py --solutions FOLDER` writes the notebooks with solutions in place of stubs.
 """
@@ -13,7 +13,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from iqa_core import exercises
+import iqa_exercises as exercises
 
 HERE = Path(__file__).parent
 ADDRESS = tomllib.loads((HERE.parent / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Repository"]
@@ -25,7 +25,8 @@ try:
 except ModuleNotFoundError:
     %pip install -q "seeing-quality @ git+{ADDRESS}"
 import torch
-from iqa_core import check, data, exercises, images, modes, plot
+import iqa_exercises as exercises
+from iqa_core import check, data, images, modes, plot
 
 plot.style()
 torch.manual_seed(0)

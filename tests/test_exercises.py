@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from iqa_core import exercises
+import iqa_exercises as exercises
 from iqa_core.check import CheckFailed
 from test_notebooks import NOTEBOOKS, stamp
 
 MODULES = [module.name for module in pkgutil.iter_modules(exercises.__path__)]
 TASKS = {number: task for name in MODULES
-         for number, task in importlib.import_module(f"iqa_core.exercises.{name}").EXERCISES.items()}
+         for number, task in importlib.import_module(f"iqa_exercises.{name}").EXERCISES.items()}
 WRITE = [number for number, task in TASKS.items() if isinstance(task, exercises.Exercise)]
 CHOOSE = [number for number in TASKS if number not in WRITE]
 

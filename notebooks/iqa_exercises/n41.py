@@ -2,7 +2,7 @@
 
 import torch
 
-from iqa_core.exercises import Choice, Exercise
+from iqa_exercises import Choice, Exercise
 
 
 def bounded_ratio(restored: tuple, reference: tuple, degraded: tuple) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from iqa_core import metrics
-from iqa_core.exercises import Choice, Exercise
+from iqa_exercises import Choice, Exercise
 
 def seeded(number: int) -> torch.Generator:
     return torch.Generator().manual_seed(number)
@@ -27,12 +27,7 @@ def read_pairs(rows: list[tuple], load) -> tuple[torch.Tensor, torch.Tensor, tor
     return torch.stack(x), torch.stack(x_ref), torch.tensor(mos)
 
 
-def read_pairs_swapped(rows: list[tuple], load) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Distorted pictures, their references and their scores, in the order of the table.
-
-    rows: (reference, distorted, mos), as in full-reference score tables; load: name of a file -> (3, H, W).
-    Returns x and x_ref, both (N, 3, H, W), and mos (N,), HIGHER = BETTER.
-    """
+def read_pairs_swapped(rows, load):
     x, x_ref, mos = [], [], []
     for name, ref_name, score in rows:
         x.append(load(name))
@@ -72,12 +67,7 @@ def to_unit(raw, column: str, card):
     return score
 
 
-def to_unit_by_name(raw, column: str, card):
-    """Scores of any dataset on one scale: [0, 1], HIGHER = BETTER.
-
-    raw: (N,) as published; column: their name in the table; card: what the owners of the set state, `low`
-    and `high` (the ends of the scale) and `higher_better`.
-    """
+def to_unit_by_name(raw, column, card):
     score = (raw - card.low) / (card.high - card.low)
     if "dmos" in column.lower():  # a difference to the reference: a small one is good
         score = 1 - score
@@ -127,12 +117,7 @@ def split(names: list[str], seed: int):
     return np.flatnonzero(~test), np.flatnonzero(test)
 
 
-def split_by_type(names: list[str], seed: int):
-    """Training and test part that share no content; a fifth of the contents is for the test.
-
-    names: N of them, such as "distorted/old_mill_10_3.png": the content old_mill, type 10, level 3.
-    Returns two arrays of positions.
-    """
+def split_by_type(names, seed):
     # the pictures of one scene must stay together: scenes are drawn, not pictures
     scenes = np.array([name.rsplit("_", 1)[0] for name in names])
     drawn = np.random.default_rng(seed).permutation(np.unique(scenes))
@@ -174,12 +159,7 @@ def local_contrast(x: torch.Tensor) -> torch.Tensor:
     return (grey - mu) / (sigma + 1)  # the 1 keeps flat regions, where sigma is 0, from blowing up
 
 
-def local_contrast_unit(x: torch.Tensor) -> torch.Tensor:
-    """How each pixel differs from its surroundings, in units of their spread: (I - mu) / (sigma + 1).
-
-    x: luma (B, 1, H, W) in [0, 1]; I: the grey levels, 0 to 255; mu, sigma: their mean and standard deviation
-    in the 7 x 7 window. Returns (B, 1, H, W).
-    """
+def local_contrast_unit(x):
     mu = F.avg_pool2d(x, 7, 1, 3)
     variance = F.avg_pool2d(x * x, 7, 1, 3) - mu * mu
     sigma = variance.clamp(min=0).sqrt()
@@ -224,11 +204,7 @@ def crop_pair(x: torch.Tensor, x_ref: torch.Tensor, size: int, seed: int) -> tup
     return tuple(crop.flip(-1) if mirror else crop for crop in pair)
 
 
-def crop_pair_anew(x: torch.Tensor, x_ref: torch.Tensor, size: int, seed: int) -> tuple[torch.Tensor, ...]:
-    """A random square of a picture and the same square of its reference, mirrored every second time.
-
-    x, x_ref: (3, H, W). Returns two crops (3, size, size).
-    """
+def crop_pair_anew(x, x_ref, size, seed):
     g = torch.Generator().manual_seed(seed)  # the same squares on every run
     pair = []
     for picture in (x, x_ref):
@@ -279,11 +255,7 @@ def mean_srcc(pred, mos, types, higher_better: bool = True) -> float:
     return float(np.mean(found))
 
 
-def mean_srcc_abs(pred, mos, types, higher_better: bool = True) -> float:
-    """SRCC within each distortion type, averaged over the types: in [-1, 1], HIGHER = BETTER.
-
-    pred: (N,), scores, or with higher_better=False distances; mos: (N,); types: (N,) names.
-    """
+def mean_srcc_abs(pred, mos, types, higher_better=True):
     found = []
     for name in np.unique(types):
         rows = types == name
@@ -327,11 +299,7 @@ def views(x: torch.Tensor, size: int) -> torch.Tensor:
     return torch.stack([x[:, top : top + size, left : left + size] for top, left in places])
 
 
-def views_shrunk(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Five square views of a picture, corners and centre, for a network that was trained on such crops.
-
-    x: (3, H, W), sides of at least `size` pixels. Returns (5, 3, size, size).
-    """
+def views_shrunk(x, size):
     # let the shorter side fit, so that the views together cover the whole picture
     sides = [round(n * size / min(x.shape[1:])) for n in x.shape[1:]]
     x = F.interpolate(x[None], size=sides, mode="bilinear", antialias=True)[0]
@@ -385,12 +353,7 @@ def codes(x: torch.Tensor, experts: list[tuple]) -> torch.Tensor:
     return torch.cat(found, 1)
 
 
-def codes_in_turn(x: torch.Tensor, experts: list[tuple]) -> torch.Tensor:
-    """The codes that several networks give a picture, side by side.
-
-    x: (B, 3, H, W) in [0, 1]; experts: (network, mean, std) of each. A mean of None: this network takes
-    [0, 1] as it is, for instance because it normalises inside. Returns (B, sum of all C).
-    """
+def codes_in_turn(x, experts):
     found = []
     for network, mean, std in experts:
         if mean is not None:  # the others take the picture as it is

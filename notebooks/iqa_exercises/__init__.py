@@ -28,7 +28,7 @@ class Exercise:
             docstrings are the hints.
         inputs: () -> list of argument tuples, made anew at each call, the same each time.
         atol: by how much answers may differ.
-        start: working code with a bug, to be mended, in place of an empty stub.
+        start: working code with a bug, to be mended, in place of an empty stub; it has no docstring of its own.
     """
 
     solution: Callable
@@ -49,7 +49,7 @@ class Choice:
 def find(number: str) -> Exercise | Choice:
     """Exercise "10.1" is number 1 of notebook 10. ValueError: there is none of that number."""
     try:
-        return importlib.import_module(f"iqa_core.exercises.n{number.split('.')[0]}").EXERCISES[number]
+        return importlib.import_module(f"iqa_exercises.n{number.split('.')[0]}").EXERCISES[number]
     except (ModuleNotFoundError, KeyError) as error:
         raise ValueError(f"There is no exercise {number!r}; its notebook says how they are numbered.") from error
 
@@ -132,10 +132,9 @@ def cell(number: str, body: str | Callable = "stub") -> str:
     task = find(number)
     if isinstance(task, Choice):
         return f'exercises.check("{number}", {solution(number) if body == "solution" else None})  # your letter'
-    name, source = task.solution.__name__, body if callable(body) else task.solution
-    if body == "stub" and task.start:
-        source = task.start
-    text = re.sub(r"^def \w+", f"def {name}", _source(source), flags=re.M)
-    if body == "stub" and not task.start:
-        text = "\n".join([*text.splitlines()[:ast.parse(text).body[0].body[0].end_lineno], "    ...  # your code"])
+    name = task.solution.__name__
+    text = re.sub(r"^def \w+", f"def {name}", _source(body if callable(body) else task.solution), flags=re.M)
+    if body == "stub":  # the head of the solution; below it the code with the bug, or nothing
+        head = text.splitlines()[:ast.parse(text).body[0].body[0].end_lineno]
+        text = "\n".join([*head, *(_source(task.start).splitlines()[1:] if task.start else ["    ...  # your code"])])
     return f'# Exercise {number}\n{text}\n\nexercises.check("{number}", {name})'

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from iqa_core.exercises import Choice, Exercise
+from iqa_exercises import Choice, Exercise
 
 
 def soft_contrast(z: torch.Tensor, weight: torch.Tensor, T: float) -> torch.Tensor:

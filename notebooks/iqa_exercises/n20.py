@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from iqa_core.exercises import Choice, Exercise
+from iqa_exercises import Choice, Exercise
 
 
 def keys_used(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:

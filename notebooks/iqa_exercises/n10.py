@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from iqa_core.exercises import Choice, Exercise
+from iqa_exercises import Choice, Exercise
 
 
 def disagreement(a: torch.Tensor, b: torch.Tensor, offset: tuple[int, int]) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import torch
 
-from iqa_core.exercises import Choice, Exercise
+from iqa_exercises import Choice, Exercise
 
 
 def memory(m: float, steps: int) -> torch.Tensor:

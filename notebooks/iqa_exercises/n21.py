@@ -2,7 +2,7 @@
 
 import torch
 
-from iqa_core.exercises import Choice, Exercise
+from iqa_exercises import Choice, Exercise
 
 
 def pull(s: torch.Tensor, w: torch.Tensor) -> torch.Tensor:

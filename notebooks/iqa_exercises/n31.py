@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from iqa_core.exercises import Choice, Exercise
+from iqa_exercises import Choice, Exercise
 
 
 def which_rule(labels: torch.Tensor, keys: torch.Tensor, tau_q: float, tau_s: float) -> torch.Tensor:

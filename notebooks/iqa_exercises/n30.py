@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from iqa_core.exercises import Choice, Exercise
+from iqa_exercises import Choice, Exercise
 
 
 def from_neighbours(keys: torch.Tensor, scores: torch.Tensor, k: int) -> torch.Tensor:
