@@ -12,8 +12,6 @@ measures how long these take for one picture and how much memory, each in a proc
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
 import re
 import shutil
 import statistics
@@ -89,8 +87,6 @@ def build(name: str, dataset: data.Dataset, mode: str, seed: int):
 def train(job: tuple) -> None:
     """One method on one set, on one split or several, tested on all sets."""
     name, on, seeds, mode = job
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)
     found = sets(mode)
     dataset, others = found[on], [other for other in tested(found, name) if other.name != on]
     for seed in seeds:
@@ -128,17 +124,8 @@ def scores(mode: str) -> None:
         else:  # first what has no row at all, split by split; last what is only to be tested on the other sets
             late += [((not own, seed, found[on].card.proxy), (name, on, [seed], mode)) for seed, own in todo.items()]
     jobs += [job for _, job in sorted(late, key=lambda pair: pair[0])]
-    workers = 1 if torch.cuda.is_available() else os.cpu_count()
-    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
-        for _ in pool.imap_unordered(train, jobs, chunksize=1):
-            pass
-
-
-def rows(mode: str) -> pd.DataFrame:
-    """What the ledger has on exactly these pictures: equal sets, equal splits."""
-    known = ledger.read()
-    sizes = known["dataset"].map({name: len(dataset) for name, dataset in sets(mode).items()})
-    return known[(known["mode"] == mode) & (known["images"] == sizes)]
+    for _ in trainings.side_by_side(train, jobs):
+        pass
 
 
 def weights(mode: str) -> None:
@@ -160,7 +147,7 @@ def cost(job: tuple[str, int, int]) -> dict:
     """Seconds and memory of one method for one picture and its reference, with one thread."""
     name, height, width = job
     torch.set_num_threads(1)
-    before = protocol._machine()[0]
+    before = protocol.machine()[0]
     method = score.load_method(name)
     net = getattr(method, "net", None) or getattr(method, "nets", None) or getattr(method, "pyramid", None)
     x, x_ref = torch.rand(2, 1, 3, height, width, generator=torch.Generator().manual_seed(0))
@@ -170,7 +157,7 @@ def cost(job: tuple[str, int, int]) -> dict:
             start = time.perf_counter()
             method.score(x, x_ref)
             seconds.append(time.perf_counter() - start)
-    memory, hardware = protocol._machine()
+    memory, hardware = protocol.machine()
     return {"method": name, "height": height, "width": width, "ms": 1000 * statistics.median(seconds[1:]),
             "memory_mb": memory - before, "parameters": sum(p.numel() for p in net.parameters()) if net is not None else 0,
             "hardware": hardware, "date": date.today().isoformat()}
@@ -179,8 +166,7 @@ def cost(job: tuple[str, int, int]) -> dict:
 def speed(mode: str) -> None:
     """One line a method and size; memory is the growth of the process's peak by loading and scoring."""
     jobs = [(name, *size) for name in score.METHODS for size in ((384, 512), (768, 1024))]
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        table = pd.DataFrame(pool.map(cost, jobs, chunksize=1))
+    table = pd.DataFrame(trainings.side_by_side(cost, jobs, workers=1))
     table.round({"ms": 1, "memory_mb": 0}).to_csv(Path(__file__).with_name("speed.csv"), index=False)
     print(table.round(1).to_string(index=False))
 

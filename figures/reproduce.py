@@ -1,8 +1,7 @@
 """`make reproduce`: prepare the data, judge the methods, run the notebooks, print the leaderboard and the claims.
 
 IQA_MODE says how much: smoke (minutes), quick (all methods on all sets, hours: `compare`), full (what needs no training,
-all pictures). Every number goes into ledger.csv; the tables in README.md are rendered from there. Notebooks run two at a
-time on two cores.
+all pictures). Every number goes into ledger.csv; the tables in README.md are rendered from there.
 """
 
 from __future__ import annotations
@@ -10,16 +9,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import compare
 import pandas as pd
 import report
 import results
-import torch
+from trainings import side_by_side
 
 from data_download import tid2013_kodak
 from iqa_core import baselines, data, dri, ledger, modes, protocol, qfm, reiqa, yoto
@@ -52,13 +49,6 @@ def judge(job: tuple[str, int, str]) -> pd.DataFrame:
     return rows
 
 
-def pool() -> Executor:
-    """As many processes as there are cores, each with its part of the threads; one at a time on a GPU."""
-    workers = 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-    return ProcessPoolExecutor(workers, get_context("spawn"))
-
-
 def run_notebook(path: Path) -> str:
     """Execute a notebook into build/notebooks; the committed one stays as it is. Returns why it stopped, "" if it did not."""
     import nbformat
@@ -79,10 +69,9 @@ def run_notebooks() -> list[str]:
     """All notebooks. Returns what failed."""
     BUILT.mkdir(parents=True, exist_ok=True)
     paths, failed = sorted((ROOT / "notebooks").glob("*.ipynb")), []
-    with pool() as workers:
-        for path, why in zip(paths, workers.map(run_notebook, paths)):
-            say(f"  {path.name}" + (f" stopped: {why}" if why else ""))
-            failed += [path.name] if why else []
+    for path, why in zip(paths, side_by_side(run_notebook, paths, fresh=False)):
+        say(f"  {path.name}" + (f" stopped: {why}" if why else ""))
+        failed += [path.name] if why else []
     return failed
 
 
@@ -102,13 +91,12 @@ def main() -> int:
     tables = []
     if mode == "quick":
         compare.scores(mode)
-        tables.append(compare.rows(mode))
+        tables.append(results.compared())
     else:
         jobs = [(name, number, mode) for name in names for number in range(len(methods(data.load(name), mode)))]
-        with pool() as workers:
-            for job, rows in zip(jobs, workers.map(judge, jobs)):
-                say(f"  {rows['method'].iloc[0]} on {job[0]}: {rows['images'].iloc[0]} pictures, {SEEDS[mode]} splits")
-                tables.append(rows)
+        for job, rows in zip(jobs, side_by_side(judge, jobs, fresh=False)):
+            say(f"  {rows['method'].iloc[0]} on {job[0]}: {rows['images'].iloc[0]} pictures, {SEEDS[mode]} splits")
+            tables.append(rows)
     if mode == "full" and "tid2013-kodak" in names:
         table = tid2013_kodak.faithfulness(data.load("tid2013-kodak").root)
         table.to_csv(HERE / "tid2013_kodak.csv", index=False, float_format="%.3f")

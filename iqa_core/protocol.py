@@ -134,7 +134,7 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
             minutes = (time.perf_counter() - start) / 60
         else:
             found, minutes = [(dataset, "", _names(test).map(known).to_numpy(), test)], minutes_each * len(test)
-        memory, hardware = _machine()
+        memory, hardware = machine()
         base = variant or getattr(method, "variant", "")
         for where, key, pred, part in found:
             origin = "" if where is dataset else f", from {dataset.name}"
@@ -171,7 +171,7 @@ def _names(dataset: data.Dataset) -> pd.Series:
     return dataset.table["image"] + "|" + dataset.table["reference"]
 
 
-def _machine() -> tuple[float, str]:
+def machine() -> tuple[float, str]:
     """Peak memory in MB and the hardware: of the GPU if this process has used one, else of the CPU."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 2**20, torch.cuda.get_device_name()

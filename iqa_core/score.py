@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from iqa_core import baselines, dri, images, qfm, reiqa, yoto
 from iqa_core.files import progress
@@ -29,6 +28,7 @@ def load_method(name: str, weights: str | Path | None = None):
     Raises:
         ValueError: an unknown name, no such file, or a file of another method.
 
+    >>> import torch
     >>> load_method("re-iqa").score(torch.rand(1, 3, 64, 64)).shape
     torch.Size([1])
     """
@@ -99,7 +99,7 @@ def score_paths(paths: str | Path | Iterable[str | Path], reference: str | Path 
     Raises:
         ValueError: as `load_method` and `find_pictures`; a full-reference method without a reference; weights for several.
 
-    >>> import tempfile
+    >>> import tempfile, torch
     >>> images.save(tempfile.gettempdir() + "/grey.png", torch.full((3, 48, 64), 0.5))
     >>> table = score_paths(tempfile.gettempdir() + "/grey.png", method=["brisque", "re-iqa"])
     >>> [*table], table["re-iqa"].notna().all()

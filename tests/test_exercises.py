@@ -5,7 +5,6 @@ import inspect
 import json
 import pkgutil
 import re
-from pathlib import Path
 
 import pytest
 
