@@ -1,4 +1,4 @@
-"""Exercises of notebook 41: a ratio with bounds, what a place does to the score, what a change tells, zeros."""
+"""Exercises of notebook 41: a ratio with bounds, how much of a restoration helps, what a change tells, zeros."""
 
 import torch
 
@@ -62,49 +62,51 @@ def triples() -> list[tuple]:
     return [(restored, reference, degraded)]
 
 
-def moved(s: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """By how much each place moves the score: the score, minus the score if this place were not there.
+def best_share(x: torch.Tensor, restored: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
+    """How much of a restoration helps: the share a in [0, 1] with the least squared error of x + a (restored - x).
 
-    s, w: (B, 1, H, W), scores and weights (> 0) of places; the score is sum s w / sum w, HIGHER = BETTER.
-    Returns (B, 1, H, W); below 0 = the place pulls the score down.
+    x, restored, x_ref: (B, 3, H, W). Without the bounds a = sum (restored - x)(x_ref - x) / sum (restored - x)^2.
+    Returns (B,); 0 where nothing was changed.
     """
-    top, bottom = (s * w).sum((2, 3), keepdim=True), w.sum((2, 3), keepdim=True)
-    return top / bottom - (top - s * w) / (bottom - w)
+    change, wanted = (restored - x).flatten(1), (x_ref - x).flatten(1)
+    return ((change * wanted).sum(1) / (change * change).sum(1).clamp(min=1e-12)).clamp(0, 1)
 
 
-def moved_to_zero(s, w):
-    """The place is gone above, but its weight still stands below: as if its score were 0. Take it out of both."""
-    top, bottom = (s * w).sum((2, 3), keepdim=True), w.sum((2, 3), keepdim=True)
-    return top / bottom - (top - s * w) / bottom
+def best_share_unbounded(x, restored, x_ref):
+    """A share lies in [0, 1]: a harmful change gets 0, and nobody goes further than the restored picture."""
+    change, wanted = (restored - x).flatten(1), (x_ref - x).flatten(1)
+    return (change * wanted).sum(1) / (change * change).sum(1).clamp(min=1e-12)
 
 
-def moved_wrong_way(s, w):
-    """The sign is wrong: asked for is the score with the place minus the score without it."""
-    top, bottom = (s * w).sum((2, 3), keepdim=True), w.sum((2, 3), keepdim=True)
-    return (top - s * w) / (bottom - w) - top / bottom
+def best_share_of_the_batch(x, restored, x_ref):
+    """The sums run over all pictures, so all get one share. Sum over the pixels of each picture."""
+    change, wanted = restored - x, x_ref - x
+    return ((change * wanted).sum() / (change * change).sum()).clamp(0, 1).expand(len(x))
 
 
-def moved_by_the_batch(s, w):
-    """The sums run over all pictures. Sum over the places of each picture: dimensions 2 and 3, with keepdim=True."""
-    top, bottom = (s * w).sum(), w.sum()
-    return top / bottom - (top - s * w) / (bottom - w)
+def best_share_of_what_is_wanted(x, restored, x_ref):
+    """Below stands the length of x_ref - x. Divide by that of the change: it is the change that is to be shortened."""
+    change, wanted = (restored - x).flatten(1), (x_ref - x).flatten(1)
+    return ((change * wanted).sum(1) / (wanted * wanted).sum(1).clamp(min=1e-12)).clamp(0, 1)
 
 
-def moved_nearly(s, w):
-    """This is the first-order answer, w (s - score) / sum w. It is close for one of many places. Use exact sums."""
-    bottom = w.sum((2, 3), keepdim=True)
-    return w * (s - (s * w).sum((2, 3), keepdim=True) / bottom) / bottom
+def best_share_undefined(x, restored, x_ref):
+    """Where nothing was changed this is 0 / 0, not a number. Asked for is 0."""
+    change, wanted = (restored - x).flatten(1), (x_ref - x).flatten(1)
+    return ((change * wanted).sum(1) / (change * change).sum(1)).clamp(0, 1)
 
 
-def places() -> list[tuple]:
-    draw = torch.Generator().manual_seed(0)
-    return [(torch.rand(2, 1, 3, 4, generator=draw), 0.1 + torch.rand(2, 1, 3, 4, generator=draw))]
+def restorations() -> list[tuple]:
+    x, x_ref, away = torch.rand(3, 5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    shares = torch.tensor([0.5, 2.0, -1.0, 0.0, 1.0]).view(5, 1, 1, 1)  # too short, too far, wrong way, nothing, right
+    return [(x, x + shares * (x_ref - x) + 0.1 * (shares != 0) * (away - 0.5), x_ref)]
 
 
 EXERCISES = {
     "41.1": Exercise(bounded_ratio, [bounded_ratio_of_the_batch, bounded_ratio_upside_down,
                                      bounded_ratio_of_the_whole_way, bounded_ratio_summed], triples),
-    "41.2": Exercise(moved, [moved_to_zero, moved_wrong_way, moved_by_the_batch, moved_nearly], places),
+    "41.2": Exercise(best_share, [best_share_unbounded, best_share_of_the_batch, best_share_of_what_is_wanted,
+                                  best_share_undefined], restorations),
     "41.3": Choice("a", {
         "b": "So it is with noise, which a filter takes away. What is left to take away where a picture is smooth? "
              "Compare the means of the halves.",
