@@ -63,9 +63,9 @@ def triples() -> list[tuple]:
 
 
 def best_share(x: torch.Tensor, restored: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
-    """How much of a restoration helps: the share a in [0, 1] with the least squared error of x + a (restored - x).
+    """How much of a restoration helps: the share a in [0, 1] of least squared error of x + a (restored - x).
 
-    x, restored, x_ref: (B, 3, H, W). Without the bounds a = sum (restored - x)(x_ref - x) / sum (restored - x)^2.
+    x, restored, x_ref: (B, 3, H, W). Unbounded, a = sum (restored - x)(x_ref - x) / sum (restored - x)^2.
     Returns (B,); 0 where nothing was changed.
     """
     change, wanted = (restored - x).flatten(1), (x_ref - x).flatten(1)
