@@ -20,7 +20,7 @@ reproduce: .venv/ready
 test: export IQA_MODE := smoke
 test: export OMP_NUM_THREADS := 1
 test: .venv/ready
-	$(BIN)/python -m pytest -q -n 2 --doctest-modules --durations=5
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --doctest-modules --durations=5
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
 
 lab: .venv/ready
