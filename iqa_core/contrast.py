@@ -10,8 +10,9 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,9 @@ from torch.utils.data import DataLoader
 from iqa_core import backbones, images
 from iqa_core.data import Dataset
 from iqa_core.distortions import TYPES, distort
-from iqa_core.files import half, progress, read_tensors, resume, write_tensors
+from iqa_core.files import half, progress, read_tensors, write_tensors
 from iqa_core.pairs import PretrainConfig, make_pairs
+from iqa_core.train import accelerator, fit, numbers
 
 
 def info_nce(q: Tensor, k: Tensor, negatives: Tensor | None, temperature: float = 0.2) -> Tensor:
@@ -204,22 +206,22 @@ class Pictures:
         return images.to_uint8(self.dataset.image(i))
 
 
-def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str | Path | None = None,
-             device: str | None = None, workers: int = 0, every: int = 100) -> tuple[MoCo, pd.DataFrame]:
+def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str | Path | None = None, workers: int = 0,
+             every: int = 100) -> tuple[MoCo, pd.DataFrame]:
     """Train the quality expert on pictures without scores.
 
     Everything random follows from the seed and the number of the step. So a run that was killed goes on from its
-    checkpoint as if nothing had happened, and a finished one is only read again.
+    checkpoint as if nothing had happened, and a finished one is only read again. With several processes each has batch
+    norms of its own, and its negatives are the common queue, or the keys of its own batch.
 
     Args:
         pictures: uint8 tensors (3, H, W) in a list, or `Pictures`.
         config: see `settings.table(config)`.
         checkpoint: file to go on from, and to write every `every` steps; None keeps nothing.
-        device: default: the GPU if there is one (then in bfloat16), else the CPU.
         workers: processes that read `Pictures` ahead.
 
     Returns:
-        The model in eval mode; `model.query.backbone` is the expert. And a row a step: `loss`, `lr`, the mean
+        The model in eval mode; `model.query.backbone` is the expert. And a row a step: `step`, `loss`, `lr`, the mean
         similarity of `positive` pairs and of `negative` ones, and the `spread` of the queries' codes (1 = in all
         directions, 0 = collapsed to one point; of codes in training, with the batch norm of their own batch).
 
@@ -229,48 +231,50 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
     """
     if len(pictures) < config.batch:
         raise ValueError(f"{len(pictures)} pictures are fewer than one step takes; set batch={len(pictures)} or less.")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    hub = accelerator()
     torch.manual_seed(config.seed)
-    model = MoCo(config).to(device)
+    model = MoCo(config).to(hub.device)
     learner = {"lars": LARS, "sgd": partial(torch.optim.SGD, momentum=0.9)}[config.optimiser](
         model.query.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    made_of = {"config": dataclasses.asdict(config), "pictures": _about(pictures)}
-    history = resume(checkpoint, made_of, model=model, learner=learner).get("history", [])
-    per_epoch = len(pictures) // config.batch
-    steps = range(len(history), round(config.epochs * per_epoch))
-    loader = DataLoader(pictures, batch_sampler=(_rows(step, len(pictures), config) for step in steps),
-                        collate_fn=list, num_workers=workers)
-    model.train()
-    queue = model.queue if config.negatives == "queue" else None
-    if queue is not None and not history:
-        # Random codes are easy to avoid, and would teach a short run to collapse: so it starts with real keys.
-        for step in range(math.ceil(config.queue / (config.batch * config.pairs))):
-            batch = [pictures[i] for i in _rows(step, len(pictures), config)]
-            model.enqueue(model.code(make_pairs(batch, config, _generator(config.seed, 2, step), device).keys))
-    for step, batch in zip(progress(steps, "pretraining"), loader):
-        for group in learner.param_groups:
-            group["lr"] = learning_rate(step / per_epoch, config)
-        pairs = make_pairs(batch, config, _generator(config.seed, 1, step), device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
-            q, k = (codes.float() for codes in model(pairs.queries, pairs.keys))
-        loss = info_nce(q, k, queue, config.temperature)
-        if not loss.isfinite():
-            raise RuntimeError(f"The loss of step {step} is {loss.item()}; start again with lr below {config.lr}.")
-        learner.zero_grad()
-        loss.backward()
-        learner.step()
+    queued, latest = config.negatives == "queue", []
+    per_epoch = len(pictures) // config.batch / hub.num_processes
+    steps = round(config.epochs * per_epoch)
+
+    def begin(saved: dict) -> None:
+        if queued and not saved:
+            # Random codes are easy to avoid, and would teach a short run to collapse: so it starts with real keys.
+            model.train()
+            for step in range(math.ceil(config.queue / (config.batch * config.pairs))):
+                batch = [pictures[i] for i in _rows(step, len(pictures), config)]
+                model.enqueue(model.code(make_pairs(batch, config, _generator(config.seed, 2, step), hub.device).keys))
+
+    def batches(step: int) -> Iterator[tuple[int, list[Tensor]]]:
+        rows = (_rows(i, len(pictures), config) for i in islice(numbers(step), steps - step))
+        return zip(numbers(step), DataLoader(pictures, batch_sampler=rows, collate_fn=list, num_workers=workers))
+
+    def loss(step: int, batch: tuple[int, list[Tensor]]) -> dict[str, Tensor]:
+        pairs = make_pairs(batch[1], config, _generator(config.seed, 1, batch[0]), hub.device)
+        q, k = (codes.float() for codes in model(pairs.queries, pairs.keys))
+        with torch.autocast(hub.device.type, enabled=False):
+            value = info_nce(q, k, model.queue if queued else None, config.temperature)
         with torch.no_grad():
-            history.append({"step": step, "loss": loss.item(), "lr": group["lr"],
-                            "positive": (q * k).sum(1).mean().item(),
-                            "negative": (q.mean(0) @ (k if queue is None else queue).mean(0)).item(),
-                            "spread": q.std(0).mean().item() * config.dim**0.5})
+            others = (model.queue if queued else k).mean(0)
+            latest.append(k)
+            return {"loss": value, "positive": (q * k).sum(1).mean(), "negative": q.mean(0) @ others,
+                    "spread": q.std(0).mean() * config.dim**0.5}
+
+    def follow(*_) -> None:
         model.follow(config.momentum)
-        if queue is not None:
-            model.enqueue(k)  # after the loss: a key is never the negative of its own query
-        if checkpoint and (len(history) % every == 0 or step == steps[-1]):
-            write_tensors(checkpoint, {**made_of, "model": model.state_dict(), "learner": learner.state_dict(),
-                                       "history": history})
-    return model.eval(), pd.DataFrame(history)
+        if queued:
+            model.enqueue(hub.gather(torch.cat(latest)))  # after the loss: a key is never the negative of its own query
+        latest.clear()
+
+    learner.register_step_post_hook(follow)
+    made_of = {"config": dataclasses.asdict(config), "pictures": _about(pictures)}
+    rates = [learning_rate(step / per_epoch, config) for step in range(steps)]
+    table = fit(model, learner, loss, batches, steps, every * hub.gradient_accumulation_steps,
+                lambda step: rates[step] / config.lr, checkpoint, made_of, begin, what="pretraining")
+    return model, table.assign(step=range(steps), lr=rates)
 
 
 def _generator(*numbers: int) -> Generator:

@@ -232,8 +232,7 @@ def _healthy(dataset: Dataset, faults: list[Fault]) -> Dataset:
     return dataset
 
 
-def _inspect(name: str, frame: pd.DataFrame, root: Path, card: Card,
-             pictures: bool = True) -> tuple[Dataset, list[Fault]]:
+def _inspect(name: str, frame: pd.DataFrame, root: Path, card: Card, pictures: bool = True) -> tuple[Dataset, list[Fault]]:
     """Complete a layout's table, scale its scores, and list what breaks the contract."""
     frame = frame.reset_index(drop=True).copy()
     if frame.empty:

@@ -10,7 +10,8 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Self
 
@@ -29,7 +30,7 @@ from iqa_core.pairs import cut
 from iqa_core.predictor import Predictor
 from iqa_core.restorer import Restorer
 from iqa_core.settings import expect_words, said
-from iqa_core.train import CropMethod, train_steps
+from iqa_core.train import CropMethod, accelerator, fit, numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,13 +193,25 @@ def _batch(pictures: Sequence[Tensor], count: int, *numbers: int) -> tuple[list[
     return [pictures[i] for i in order], Generator().manual_seed(int(seeds[1]))
 
 
-def _kept(what: str, c: DRIConfig, pictures: Sequence[Tensor], fields: Sequence[str]) -> tuple[Path, dict]:
-    """Checkpoint in the cache folder, named by all that it depends on: ablations of stage 2 share stage 1."""
+def _stage(what: str, net: nn.Module, loss: Callable[[int], Tensor], steps: int, lr: float, c: DRIConfig,
+           pictures: Sequence[Tensor], fields: Sequence[str]) -> pd.DataFrame:
+    """A training before the scores come: Adam, gradients of norm 1 at most, loss(number of the batch).
+
+    The rate rises over the first tenth of the steps, and falls from lr to lr / 1000 by half a cosine. The checkpoint lies
+    in the cache folder, named by all that it depends on: ablations of stage 2 share stage 1.
+    """
     digest = hashlib.sha256()  # of every picture: two splits may begin and end with the same ones
     for part in pictures.dataset.table["image"] if isinstance(pictures, Pictures) else pictures:
         digest.update(part.encode() if isinstance(part, str) else part.numpy().tobytes())
     made_of = {"what": what, "pictures": digest.hexdigest()[:16], **{name: getattr(c, name) for name in fields}}
-    return cache_dir() / "dri" / f"{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]}.pt", made_of
+    path = cache_dir() / "dri-stages" / f"{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]}.pt"
+
+    def rate(step: int) -> float:
+        return min(1, 10 * (step + 1) / steps) * (0.001 + 0.999 * (1 + math.cos(math.pi * step / steps)) / 2)
+
+    with locked(path) if accelerator().is_main_process else nullcontext():
+        return fit(net, torch.optim.Adam(net.parameters(), lr=lr), lambda step, number: {"loss": loss(number)}, numbers,
+                   steps, 100 * accelerator().gradient_accumulation_steps, rate, path, made_of, clip=1.0, what=what)
 
 
 # What the restoration network learns to undo: blur, compression, noise. Nobody can tell by a picture alone how bright or
@@ -231,9 +244,7 @@ def train_extractor(net: Extractor, pictures: Sequence[Tensor], c: DRIConfig) ->
                  for head, v, positive in zip(net.heads, (q, g), relations(contents, degradations))]
         return sum(parts) + (c.decorrelation * correlation(q, g) if c.split else 0)
 
-    path, made_of = _kept("extractor", c, pictures, FIRST)
-    with locked(path):
-        return train_steps(net, loss, c.steps, c.lr1, path, made_of)
+    return _stage("extractor", net, loss, c.steps, c.lr1, c, pictures, FIRST)
 
 
 def train_restorer(net: Restorer, extractor: Extractor, pictures: Sequence[Tensor], c: DRIConfig) -> pd.DataFrame:
@@ -256,9 +267,7 @@ def train_restorer(net: Restorer, extractor: Extractor, pictures: Sequence[Tenso
         error = (net(x, g, guides)[0] - x_ref.to(device)).square().mean((1, 2, 3))
         return (error + 1e-4).log10().mean()
 
-    path, made_of = _kept("restorer", c, pictures, FIRST + SECOND)
-    with locked(path):
-        return train_steps(net, loss, c.restore_steps, c.lr2, path, made_of)
+    return _stage("restorer", net, loss, c.restore_steps, c.lr2, c, pictures, FIRST + SECOND)
 
 
 class DRIIQA(CropMethod):

@@ -105,28 +105,3 @@ def write_tensors(path: str | Path, content: dict) -> None:
 def half(module: nn.Module) -> dict[str, torch.Tensor]:
     """A module's state at half precision, for a small file."""
     return {key: value.half() if value.is_floating_point() else value for key, value in module.state_dict().items()}
-
-
-def resume(path: str | Path | None, made_of: dict, **parts) -> dict:
-    """Go on from a checkpoint: load the state of each part (module or optimiser) from it.
-
-    Args:
-        path: the checkpoint. None or an absent file: nothing is loaded.
-        made_of: what must stand in it, word for word.
-        parts: by their names in the checkpoint.
-
-    Returns:
-        All that the checkpoint holds; {} if there is none.
-
-    Raises:
-        ValueError: it is damaged, or was made with something else.
-    """
-    if path is None or not Path(path).is_file():
-        return {}
-    saved = read_tensors(path)
-    if any(saved.get(key) != value for key, value in made_of.items()):
-        raise ValueError(f"{path}: was made with other settings, seed or pictures. Remove it, or name another "
-                         "checkpoint.")
-    for name, part in parts.items():
-        part.load_state_dict(saved[name])
-    return saved

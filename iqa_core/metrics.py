@@ -256,8 +256,7 @@ def expect(x: torch.Tensor, name: str = "x") -> torch.Tensor:
     """
     if not isinstance(x, torch.Tensor) or x.ndim != 4 or 0 in x.shape:
         found = f"shape {tuple(x.shape)}" if isinstance(x, torch.Tensor) else f"type {type(x).__name__}"
-        raise ValueError(f"{name} must be a tensor of shape (B, C, H, W), but has {found}: give one picture "
-                         "as x[None].")
+        raise ValueError(f"{name} must be a tensor of shape (B, C, H, W), but has {found}: give one picture as x[None].")
     if not x.is_floating_point():
         raise ValueError(f"{name} must be float in [0, 1], but is {x.dtype}: convert by x.float() / 255.")
     low, high = (value.item() for value in x.detach().aminmax())

@@ -39,9 +39,8 @@ class Plan:
     expect: str  # the number to expect, with its spread
 
     def __str__(self) -> str:
-        return (f"mode {self.mode}: {', '.join(self.datasets)}; at most {self.pictures} pictures a set, "
-                f"{self.seeds} splits\nabout {self.minutes:g} minutes and {self.memory_gb:g} GB on 2 CPU cores"
-                f"\nexpect: {self.expect}")
+        return (f"mode {self.mode}: {', '.join(self.datasets)}; at most {self.pictures} pictures a set, {self.seeds} splits"
+                f"\nabout {self.minutes:g} minutes and {self.memory_gb:g} GB on 2 CPU cores\nexpect: {self.expect}")
 
 
 def plan(notebook: str) -> Plan:

@@ -14,10 +14,9 @@ PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
 def style() -> None:
     """Set the figure style of this kit; the set-up cell of each notebook calls it."""
     plt.rcParams.update({
-        "figure.dpi": 80, "figure.constrained_layout.use": True, "font.size": 9, "axes.grid": True,
-        "grid.alpha": 0.25, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.prop_cycle": plt.cycler(color=PALETTE), "image.cmap": "viridis",
-    })
+        "figure.dpi": 80, "figure.constrained_layout.use": True, "font.size": 9, "axes.grid": True, "grid.alpha": 0.25,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.prop_cycle": plt.cycler(color=PALETTE),
+        "image.cmap": "viridis"})
 
 
 def show(pictures: Sequence[torch.Tensor], titles: Sequence[str] = (), columns: int = 5, width: float = 10):

@@ -309,5 +309,4 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             quartile = groups[metric].quantile(share / 100)
             table.insert(table.columns.get_loc(metric) + 1, f"{metric}_{share}", quartile)
     table.insert(0, "seeds", groups.size())
-    return table.reset_index().sort_values(["dataset", "srcc"], ascending=[True, False], kind="stable",
-                                           ignore_index=True)
+    return table.reset_index().sort_values(["dataset", "srcc"], ascending=[True, False], kind="stable", ignore_index=True)

@@ -8,6 +8,7 @@ Features are one tensor (B, 1 + N, C): the summary c of the picture first, then 
 """
 
 import dataclasses
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from iqa_core import backbones, data
 from iqa_core.data import Dataset, DatasetError
 from iqa_core.settings import expect_words, said
-from iqa_core.train import CropMethod
+from iqa_core.train import CropMethod, accelerator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,8 +207,7 @@ class Memory:
         self.records = Records(*(torch.cat(pair)[-self.size:] for pair in zip(old, new)))
 
 
-def match(mine: Records, known: Records, rule: str = "v3", tau_q: float = 0.1,
-          tau_s: float = 0.7) -> tuple[Tensor, Tensor]:
+def match(mine: Records, known: Records, rule: str = "v3", tau_q: float = 0.1, tau_s: float = 0.7) -> tuple[Tensor, Tensor]:
     """Semantic Noise Matching: for each of my pictures another one of similar quality that shows something else.
 
         v3:  draw j from  |label_i - label_j| <= tau_q,  cos(key_i, key_j) <= tau_s,  id_j != id_i
@@ -358,8 +358,9 @@ class QFMIQM(CropMethod):
 
     def _forever(self):
         """Batches of unlabelled pictures without end; their pseudo-labels stand where the scores do."""
+        hub = accelerator()
         while True:
-            for batch in self.pool:
+            for batch in islice(self.pool, hub.process_index, None, hub.num_processes):
                 yield {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:

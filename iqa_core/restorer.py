@@ -60,8 +60,7 @@ class Guided(nn.Module):
         source = own
         if self.project is not None:
             source = own + self.project(F.adaptive_avg_pool2d(guide, x.shape[-2:]))
-        q, k, u = (m.flatten(2).unflatten(1, (self.heads, -1))
-                   for m in (self.query(own), *self.keys(source).chunk(2, 1)))
+        q, k, u = (m.flatten(2).unflatten(1, (self.heads, -1)) for m in (self.query(own), *self.keys(source).chunk(2, 1)))
         attention = (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-1, -2) * tau).softmax(-1)
         x = x + self.out((attention @ u).flatten(1, 2).view_as(x))
         a, b = self.up(self.norm2(x)).chunk(2, 1)

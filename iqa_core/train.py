@@ -1,62 +1,116 @@
-"""Training on scored crops and scoring by crops: what the methods that learn end to end share.
+"""The one training loop, and training on scored crops: what all methods that learn share.
 
-Everything random in a training follows from torch's seed and the number of the epoch. So two runs are equal, and a
-run that was killed goes on from its last epoch as if nothing had happened.
+Everything random in a training follows from torch's seed and the number of the epoch or step. So two runs are equal, and
+a run that was killed goes on from its checkpoint as if nothing had happened. accelerate brings it to the hardware: several
+GPUs with `accelerate launch` or `notebook_launcher`, bfloat16 or float16, gradients of several batches added up.
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from iqa_core import data, images, metrics
 from iqa_core.data import Dataset
-from iqa_core.files import half, progress, read_tensors, resume, write_tensors
+from iqa_core.files import half, progress, read_tensors, write_tensors
 
 
-def train_steps(net: nn.Module, loss: Callable[[int], Tensor], steps: int, lr: float, checkpoint: str | Path | None,
-                made_of: dict, every: int = 100) -> pd.DataFrame:
-    """Training without scores: Adam, gradients of norm 1 at most, a checkpoint every so many steps.
+def accelerator() -> Accelerator:
+    """What a training runs on: what `accelerate launch` says, else one GPU in bfloat16, else the CPU."""
+    gpu = torch.cuda.is_available()
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a batch without references leaves some out
+    return Accelerator(cpu=not gpu, kwargs_handlers=[unused], dataloader_config=DataLoaderConfiguration(non_blocking=gpu),
+                       mixed_precision=os.environ.get("ACCELERATE_MIXED_PRECISION") or ("bf16" if gpu else "no"))
 
-    The learning rate rises over the first tenth of the steps, and falls from lr to lr / 1000 by half a cosine.
+
+class _Objective(nn.Module):
+    """A loss as a module around its network: what runs on several GPUs or at half precision is a module's forward."""
+
+    def __init__(self, net: nn.Module, loss: Callable[..., dict[str, Tensor]]):
+        super().__init__()
+        self.net, self.loss = net, loss
+
+    def forward(self, *inputs) -> dict[str, Tensor]:
+        return self.loss(*inputs)
+
+
+def fit(net: nn.Module, learner: torch.optim.Optimizer, loss: Callable[[int, object], dict[str, Tensor]],
+        batches: Callable[[int], Iterator], steps: int, every: int, rate: Callable[[int], float], checkpoint: str | Path | None,
+        made_of: dict, begin: Callable[[dict], object] = dict, end: Callable[[], dict] = dict,
+        keep: Callable[[], dict] = dict, clip: float = math.inf, what: str = "training") -> pd.DataFrame:
+    """Train, or go on from a checkpoint.
+
+    With P processes each takes every P-th batch, and the gradient is the mean over all of them. So a step sees P times as
+    many pictures: that equals one process with a P-fold batch, but for what a loss knows beyond its own batch.
 
     Args:
-        net: what learns; in eval mode afterwards.
-        loss: number of the step -> loss; all that is random in it follows from that number.
-        checkpoint: file to go on from, and to write; None keeps nothing.
-        made_of: what the checkpoint must agree with; `made_of["what"]` names the training.
+        net: what learns, on its device.
+        loss: (step, batch) -> `loss`, a mean over the batch, and what else is to be kept of each step, as scalars.
+        batches: step -> the batches of this process from that step on.
+        steps, every: how many in all; after every so many `end` is called and a checkpoint written.
+        rate: step -> factor on the learning rates.
+        made_of: what a checkpoint must agree with.
+        begin, end, keep: called with what the checkpoint holds; for more columns of the last row; for more to be kept.
+        clip: largest norm of a gradient.
 
     Returns:
-        A row a step: `loss`.
+        A row a step, the mean over the processes.
 
     Raises:
         ValueError: a checkpoint of something else. RuntimeError: the loss is not finite.
     """
-    learner = torch.optim.Adam(net.parameters(), lr=lr)
-    history = resume(checkpoint, made_of, net=net, learner=learner).get("history", [])
-    net.train()
-    for step in progress(range(len(history), steps), made_of["what"]):
-        for group in learner.param_groups:
-            group["lr"] = lr * min(1, 10 * (step + 1) / steps) * (0.001 + 0.999 * (1 + math.cos(math.pi * step / steps)) / 2)
-        value = loss(step)
-        if not value.isfinite():
-            raise RuntimeError(f"The loss of step {step} ({made_of['what']}) is {value.item()}; start again with a "
-                               f"learning rate below {lr}.")
-        learner.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        learner.step()
-        history.append(value.item())
-        if checkpoint and (len(history) % every == 0 or len(history) == steps):
-            write_tensors(checkpoint, {**made_of, "net": net.state_dict(), "learner": learner.state_dict(),
-                                       "history": history})
+    hub, first = accelerator(), [group["lr"] for group in learner.param_groups]
+    made_of = {**made_of, "total": steps}
+    saved = read_tensors(checkpoint) if checkpoint and Path(checkpoint).is_file() else {}
+    if saved and any(saved.get(key) != value for key, value in made_of.items()):
+        raise ValueError(f"{checkpoint}: was made with other settings, seed or pictures. Remove it, or name another "
+                         "checkpoint.")
+    parts = {"net": net, "learner": learner, **({"scaler": hub.scaler} if hub.scaler else {})}
+    for name in parts if saved else ():
+        parts[name].load_state_dict(saved[name])
+    rows = saved.get("history", [])
+    begin(saved)
+    model, optimizer = hub.prepare(_Objective(net, loss).train(), learner)
+    done = range(len(rows), steps)
+    for step, batch in zip(progress(done, what) if hub.is_main_process else done, batches(len(rows))):
+        for group, lr in zip(learner.param_groups, first):
+            group["lr"] = lr * rate(step)
+        with hub.accumulate(model):
+            found = model(step, batch)
+            hub.backward(found["loss"])
+            if hub.sync_gradients and clip < math.inf:
+                hub.clip_grad_norm_(net.parameters(), clip)
+            optimizer.step()
+            optimizer.zero_grad()
+        rows.append({key: value.detach() for key, value in found.items()})
+        if len(rows) % every == 0 or len(rows) == steps:
+            start = (len(rows) - 1) // every * every  # numbers are read late: a GPU that is asked must stop and wait
+            table = hub.reduce(torch.stack([torch.stack([*row.values()]).float() for row in rows[start:]]), "mean").tolist()
+            rows[start:] = [dict(zip(found, values)) for values in table]
+            for i in range(start, len(rows)):
+                if not math.isfinite(rows[i]["loss"]):
+                    raise RuntimeError(f"{what}: the loss of step {i} is {rows[i]['loss']}; start with lr below {max(first)}.")
+            rows[-1] |= end()
+            model.train()
+            if checkpoint and hub.is_main_process:
+                state = {name: part.state_dict() for name, part in parts.items()}
+                write_tensors(checkpoint, {**made_of, **state, "history": rows, **keep()})
     net.eval()
-    return pd.DataFrame({"loss": history})
+    return pd.DataFrame(rows)
+
+
+def numbers(step: int) -> Iterator[int]:
+    """Numbers of the batches that this process takes from a step on: 0, 1, 2 ... if it is alone."""
+    hub = accelerator()
+    return itertools.count(step * hub.num_processes + hub.process_index, hub.num_processes)
 
 
 class CropMethod:
@@ -97,37 +151,27 @@ class CropMethod:
             train.reference(0)  # raises, naming the picture
         with torch.random.fork_rng():
             torch.manual_seed(seed)
+            hub = accelerator()
+            self.device = hub.device.type
             self.net = self.network(c).to(self.device, memory_format=torch.channels_last)  # faster on a CPU
-            learner = self.learner()
-            first = [group["lr"] for group in learner.param_groups]
-            made_of = {"config": dataclasses.asdict(c), "variant": getattr(self, "variant", ""), "seed": seed,
-                       "pictures": f"{train.name} {len(train)}"}
-            history = self._resume(checkpoint, made_of, learner)
+            made_of = {"config": dataclasses.asdict(c), "variant": getattr(self, "variant", ""),
+                       "pictures": f"{train.name} {len(train)}", "seed": seed}
             batches = data.loader(train, c.crop, c.batch, seed, flip=True, references="FR" in self.tasks or self.paired)
-            for epoch in progress(range(len(history), c.epochs), "epochs"):
-                torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
-                batches.sampler.epoch = epoch
-                self.net.train()
-                self.begin(epoch)
-                losses = []
-                for i, batch in enumerate(batches):
-                    for group, lr in zip(learner.param_groups, first):
-                        group["lr"] = lr * self.rate(epoch + i / len(batches))
-                    batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
-                    with torch.autocast(self.device, torch.bfloat16, enabled=self.device != "cpu"):
-                        loss = self.loss(batch)
-                    if not loss.isfinite():
-                        raise RuntimeError(f"The loss of epoch {epoch}, step {i} is {loss.item()}; start again with lr "
-                                           f"below {c.lr}.")
-                    learner.zero_grad()
-                    loss.backward()
-                    nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
-                    learner.step()
-                    losses.append(loss.item())
-                history.append({"epoch": epoch, "loss": float(np.mean(losses)), **self._judge(val)})
-                self._write(checkpoint, made_of, learner, history)
-        self.history = pd.DataFrame(history)
-        self.net.eval()
+            sampler, batches = batches.sampler, hub.prepare(batches)
+            each = len(batches)  # steps of an epoch
+
+            def stream(step: int) -> Iterator[dict[str, Tensor]]:
+                for epoch in range(step // each, c.epochs):
+                    torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
+                    sampler.epoch = epoch
+                    self.begin(epoch)
+                    yield from batches
+
+            table = fit(self.net, self.learner(), lambda step, batch: {"loss": self.loss(batch)}, stream, each * c.epochs,
+                        each, lambda step: self.rate(step / each), checkpoint, made_of,
+                        lambda saved: setattr(self, "best", saved.get("best")), lambda: self._judge(val),
+                        lambda: {"best": self.best}, self.clip, self.name)
+        self.history = table.groupby(table.index // each).mean().rename_axis("epoch").reset_index()
         return self
 
     def begin(self, epoch: int) -> None:
@@ -142,17 +186,6 @@ class CropMethod:
         if self.best is None or mean > self.best["srcc"]:
             self.best = {"srcc": mean, "net": {key: value.clone() for key, value in self.net.state_dict().items()}}
         return found
-
-    def _write(self, path: str | Path | None, made_of: dict, learner, history: list[dict]) -> None:
-        if path is not None:
-            write_tensors(path, {**made_of, "net": self.net.state_dict(), "learner": learner.state_dict(),
-                                 "history": history, "best": self.best})
-
-    def _resume(self, path: str | Path | None, made_of: dict, learner) -> list[dict]:
-        """Load a checkpoint, if there is one; returns its history."""
-        saved = resume(path, made_of, net=self.net, learner=learner)
-        self.best = saved.get("best")
-        return saved.get("history", [])
 
     def predictions(self, dataset: Dataset) -> dict[str, np.ndarray]:
         """Scores (N,) for every task, after the last epoch and, where a validation part was given, after the best.

@@ -49,8 +49,7 @@ class YOTOConfig:
     test_crops: int = said(20, "code, seeded positions; 5 = corners and centre")
 
     def __post_init__(self):
-        expect_words(self, task=("joint", "fr", "nr"), channel=("full", "pooled", "off"),
-                     asks=("reference", "distorted"))
+        expect_words(self, task=("joint", "fr", "nr"), channel=("full", "pooled", "off"), asks=("reference", "distorted"))
 
 
 QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, width=64, channel="pooled", recompute=False,

@@ -233,7 +233,7 @@ def test_ablations_share_what_was_trained_before_and_the_order_does_not_matter(c
         torch.manual_seed(1)
         method = dri.DRIIQA(dataclasses.replace(TINY, epochs=1, joint=False, **changes)).fit(train)
         nets.append(method.net)
-    assert len([*(cache / "dri").glob("*.pt")]) == 2  # one extractor, one restorer
+    assert len([*(cache / "dri-stages").glob("*.pt")]) == 2  # one extractor, one restorer
     assert torch.equal(nets[0].extractor.embed[1].weight, nets[1].extractor.embed[1].weight)
 
 
@@ -243,7 +243,7 @@ def test_a_killed_stage_goes_on_as_if_nothing_had_happened(cache, monkeypatch):
 
     def run(folder, die_at=None):
         monkeypatch.setattr(dri, "cache_dir", lambda: cache / folder)
-        monkeypatch.setattr(dri, "train_steps", lambda *a: steps(*a, every=1))
+        monkeypatch.setattr(dri, "fit", lambda *a, **more: fit(*a[:5], 1, *a[6:], **more))  # a checkpoint every step
         torch.manual_seed(0)
         net = Network(c).extractor
         drawn = iter(range(99))
@@ -251,7 +251,7 @@ def test_a_killed_stage_goes_on_as_if_nothing_had_happened(cache, monkeypatch):
         history = dri.train_extractor(net, pictures, c)
         return history, net.state_dict()
 
-    steps = dri.train_steps
+    fit = dri.fit
     whole, wanted = run("a")
     with pytest.raises(ZeroDivisionError):
         run("b", die_at=2)
@@ -266,7 +266,7 @@ def test_pictures_that_differ_in_the_middle_have_a_training_of_their_own(cache):
     c = dataclasses.replace(TINY, steps=1)
     for pictures in (photos[:2] + photos[3:], photos[:1] + photos[2:], photos[:2] + photos[3:]):
         dri.train_extractor(Network(c).extractor, pictures, c)
-    assert len([*(cache / "dri").glob("*.pt")]) == 2
+    assert len([*(cache / "dri-stages").glob("*.pt")]) == 2
 
 
 def test_nothing_that_is_tested_is_learnt_from():
@@ -298,7 +298,7 @@ def test_the_predictor_alone_needs_no_pristine_pictures(cache):
     bare = dataclasses.replace(train, card=dataclasses.replace(train.card, reference=False))
     alone = dataclasses.replace(TINY, quality=False, degradation=False, assist=False, rs="", epochs=1)
     method = dri.DRIIQA(alone).fit(bare)
-    assert method.variant == "predictor alone" and method.net.extractor is None and not (cache / "dri").exists()
+    assert method.variant == "predictor alone" and method.net.extractor is None and not (cache / "dri-stages").exists()
 
 
 def test_it_is_saved_and_loaded_and_restores_any_size(cache, tmp_path):

@@ -152,7 +152,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(dataset, tmp
     with pytest.raises(KeyboardInterrupt):
         fitted(dataset, checkpoint=file)
     assert [p.name for p in file.parent.iterdir()] == ["run.pt"]
-    assert len(torch.load(file, weights_only=True)["history"]) == 1
+    assert len(torch.load(file, weights_only=True)["history"]) == 3  # the steps of an epoch
     resumed = fitted(dataset, checkpoint=file)
     assert same(resumed.net.state_dict(), fitted(dataset).net.state_dict())
 
@@ -291,7 +291,7 @@ def test_a_loss_that_is_no_number_stops_the_training(dataset):
         def loss(self, batch):
             return super().loss(batch) * float("nan")
 
-    with pytest.raises(RuntimeError, match="The loss of epoch 0, step 0 is nan; start again with lr below 0.001"):
+    with pytest.raises(RuntimeError, match="yoto: the loss of step 0 is nan; start with lr below 0.001"):
         fitted(dataset, make=Diverges)
 
 

@@ -1,0 +1,195 @@
+"""Trainings that are killed or run on several processes, for every method that learns.
+
+Run by itself, `torchrun --nproc_per_node 2 tests/test_faults.py FOLDER`, this file writes what two processes find.
+"""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from data_download import offline
+from iqa_core import contrast, data, dri, images, pairs, qfm, train, yoto
+
+YOTO = dataclasses.replace(yoto.SMOKE, encoder="test_efficientnet", weights="random", width=8, crop=32, epochs=3, batch=4)
+QFM = dataclasses.replace(qfm.SMOKE, encoder="test_efficientnet", weights="random", width=8, crop=32, heads=2, epochs=3,
+                          batch=4, memory=16, calm=1, test_crops=2)
+DRI = dataclasses.replace(dri.SMOKE, trunk=(4, 8, 16, 32), encoder="test_efficientnet", weights="random", width=16, crop=32,
+                          contents=2, degradations=2, patch=32, restorer=4, steps=6, restore_steps=6, epochs=3, batch=4)
+MOCO = dataclasses.replace(pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_picture=1, dim=8,
+                           queue=24, batch=2, epochs=3)
+
+
+def photos(count: int) -> list[torch.Tensor]:
+    return [images.to_uint8(offline.photograph(name))[:, :120, :160] for name in list(offline.PHOTOGRAPHS)[:count]]
+
+
+def pictures(folder: Path) -> data.Dataset:
+    """16 pictures with references, 48 x 56: 8 places at 2 levels of noise, which lowers the score."""
+    rows = []
+    for i, place in enumerate(images.crops(offline.photograph("coffee"), 56, "grid", n=4)[:8, :, :48]):
+        images.save(folder / f"{i}.png", place)
+        for level, sigma in enumerate((0.02, 0.15)):
+            noise = torch.randn(place.shape, generator=torch.Generator().manual_seed(len(rows)))
+            images.save(folder / f"{i}-{level}.png", (place + sigma * noise).clamp(0, 1))
+            rows.append((f"{i}-{level}.png", f"{i}.png", 0.9 - 0.5 * level))
+    pd.DataFrame(rows, columns=["image", "reference", "score"]).to_csv(folder / "mine.csv", index=False)
+    return data.from_csv(folder / "mine.csv", low=0, high=1)
+
+
+def losses(name: str, dataset: data.Dataset, fold: int = 1, checkpoint: Path | None = None) -> pd.DataFrame:
+    """The history of a small training; `fold` batches in one."""
+    torch.manual_seed(0)
+    if name == "re-iqa":
+        return contrast.pretrain(photos(4), MOCO, checkpoint, every=2)[1]
+    if name == "dri-iqa, extractor":
+        net = dri.Network(DRI).extractor
+        return dri.train_extractor(net, photos(4), DRI)
+    make, config = {"yoto": (yoto.YOTO, YOTO), "qfm-iqm": (qfm.QFMIQM, QFM), "dri-iqa": (dri.DRIIQA, DRI),
+                    "qfm-iqm, no consistency": (qfm.QFMIQM, dataclasses.replace(QFM, lambda1=0.0)),
+                    "dri-iqa, predictor alone": (dri.DRIIQA, dataclasses.replace(
+                        DRI, quality=False, degradation=False, assist=False, rs=""))}[name]
+    with pytest.MonkeyPatch.context() as patch:
+        if checkpoint is None:  # two processes draw other numbers than one
+            patch.setattr(nn.Dropout, "forward", lambda self, x: x)
+        return make(dataclasses.replace(config, batch=fold * config.batch)).fit(dataset, checkpoint=checkpoint).history
+
+
+# --- several processes ------------------------------------------------------------------------------------------
+
+EQUAL = "yoto", "qfm-iqm, no consistency", "dri-iqa, predictor alone"
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> tuple[Path, data.Dataset]:
+    """What two processes find, and on which pictures."""
+    folder = tmp_path_factory.mktemp("two")
+    dataset = pictures(folder)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "CI": "1", "IQA_CACHE": str(folder)}
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__,
+                           str(folder)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, dataset
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_two_processes_equal_one_with_twice_the_batch(name, two):
+    folder, dataset = two
+    found, wanted = pd.read_csv(folder / f"{name}.csv")["loss"], losses(name, dataset, 2)["loss"]
+    assert np.allclose(found, wanted, rtol=1e-4) and wanted.nunique() == len(wanted) == 3
+    assert not np.allclose(found, losses(name, dataset)["loss"], rtol=1e-3)  # so the batch matters
+
+
+def test_two_processes_of_pretraining_share_one_queue(two):
+    """Each has its own batch norms; keys of both enter the queue; the gradient is the mean."""
+    found = pd.read_csv(two[0] / "re-iqa.csv")
+    torch.manual_seed(MOCO.seed)
+    moco, few = contrast.MoCo(MOCO).train(), photos(4)
+
+    def crops(purpose, step):
+        made = pairs.make_pairs([few[i] for i in contrast._rows(step, 4, MOCO)], MOCO,
+                                contrast._generator(MOCO.seed, purpose, step))
+        return made.queries, made.keys
+
+    for step in range(-(-MOCO.queue // (MOCO.batch * MOCO.pairs))):
+        moco.enqueue(moco.code(crops(2, step)[1]))
+    learner = torch.optim.SGD(moco.query.parameters(), lr=MOCO.lr, momentum=0.9, weight_decay=MOCO.weight_decay)
+    wanted = []
+    for step in range(3):
+        learner.param_groups[0]["lr"] = contrast.learning_rate(step, MOCO)
+        codes = [moco(*crops(1, 2 * step + process)) for process in (0, 1)]
+        loss = sum(contrast.info_nce(q, k, moco.queue, MOCO.temperature) for q, k in codes) / 2
+        learner.zero_grad()
+        loss.backward()
+        learner.step()
+        moco.follow(MOCO.momentum)
+        moco.enqueue(torch.cat([k for _, k in codes]))
+        wanted.append(loss.item())
+    assert np.allclose(found["loss"], wanted, rtol=1e-4) and len(found) == 3
+
+
+def test_two_processes_without_scores_take_every_second_batch(two, tmp_path, monkeypatch):
+    found = pd.read_csv(two[0] / "dri-iqa, extractor.csv")["loss"]
+    torch.manual_seed(0)
+    one_by_one = dri._stage
+    monkeypatch.setattr(dri, "_stage", lambda what, net, loss, *rest: one_by_one(
+        what, net, lambda n: (loss(2 * n) + loss(2 * n + 1)) / 2, *rest))
+    monkeypatch.setattr(dri, "cache_dir", lambda: tmp_path)
+    wanted = dri.train_extractor(dri.Network(DRI).extractor, photos(4), DRI)["loss"]
+    assert np.allclose(found, wanted, rtol=1e-4) and len(found) == DRI.steps
+
+
+def test_gradients_of_two_batches_add_up_to_those_of_one_that_is_twice_as_large(monkeypatch):
+    x, y = torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), torch.arange(8.0)
+
+    def run(size):
+        torch.manual_seed(0)
+        net = nn.Linear(5, 1)
+        train.fit(net, torch.optim.SGD(net.parameters(), lr=0.01),
+                  lambda step, i: {"loss": (net(x[i:i + size])[:, 0] - y[i:i + size]).square().mean()},
+                  lambda step: iter(range(size * step, 8, size)), 8 // size, 8 // size, lambda step: 1.0, None, {})
+        return net.weight.detach()
+
+    whole = run(4)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
+    assert torch.allclose(run(2), whole, atol=1e-6)
+
+
+# --- kill -9 ----------------------------------------------------------------------------------------------------
+
+def in_a_process(function, *inputs) -> multiprocessing.Process:
+    process = multiprocessing.get_context("fork").Process(target=function, args=inputs)
+    process.start()
+    return process
+
+
+def write(name: str, dataset: data.Dataset, folder: Path) -> None:
+    """A training in a folder of its own, whose history is its last file."""
+    torch.set_num_threads(1)  # a forked process has lost the other threads
+    dri.cache_dir = lambda: folder
+    losses(name, dataset, checkpoint=folder / "kept.pt").to_pickle(folder / "history.pkl")
+
+
+@pytest.mark.parametrize("name", ["re-iqa", "yoto", "qfm-iqm", "dri-iqa"])
+def test_killed_at_five_moments_it_goes_on_as_if_nothing_had_happened(name, tmp_path):
+    for part in ("pictures", "whole", "killed"):
+        (tmp_path / part).mkdir()
+    dataset, started = pictures(tmp_path / "pictures"), time.monotonic()
+    in_a_process(write, name, dataset, tmp_path / "whole").join()
+    seconds, moments, kills = time.monotonic() - started, np.random.default_rng(), 0
+    while kills < 5:
+        process = in_a_process(write, name, dataset, tmp_path / "killed")
+        process.join(moments.uniform(0, seconds))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            kills += 1
+        else:  # finished before its kill: start over
+            assert process.exitcode == 0
+            for file in (tmp_path / "killed").rglob("*.p*"):
+                file.unlink()
+    last = in_a_process(write, name, dataset, tmp_path / "killed")
+    last.join()
+    assert last.exitcode == 0
+    whole, killed = (pd.read_pickle(tmp_path / part / "history.pkl") for part in ("whole", "killed"))
+    pd.testing.assert_frame_equal(whole, killed, check_exact=True)
+    nets = [torch.load(tmp_path / part / "kept.pt", weights_only=True)["net"] for part in ("whole", "killed")]
+    assert nets[0].keys() == nets[1].keys() and all(torch.equal(nets[0][key], nets[1][key]) for key in nets[0])
+
+
+if __name__ == "__main__":
+    there = Path(sys.argv[1])
+    for what in (*EQUAL, "re-iqa", "dri-iqa, extractor"):
+        history = losses(what, data.from_csv(there / "mine.csv", low=0, high=1))
+        if train.accelerator().is_main_process:
+            history.to_csv(there / f"{what}.csv", index=False)
