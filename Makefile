@@ -1,6 +1,7 @@
 # make reproduce   sets everything up, runs the notebooks and the baselines, prints the leaderboard
 # make test        sets everything up, runs all tests and all notebooks
 # make lab         opens the notebooks in JupyterLab
+# make bench       times the kit beside its peers
 # MODE=smoke|quick|full says how much `make reproduce` computes; IQA_DATA=folder says where datasets lie.
 
 PYTHON ?= python3
@@ -27,7 +28,14 @@ lab: .venv/ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 bench: .venv/ready
+	@$(call install,bench)
 	$(BIN)/python figures/bench_distortions.py
+	$(BIN)/python figures/bench_pairs.py
+	$(BIN)/python figures/bench.py
+
+install = if command -v uv >/dev/null 2>&1; then uv pip install --python $(BIN)/python -e '.[$(1)]'; \
+	elif [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --python $(BIN)/python -e '.[$(1)]'; \
+	else $(BIN)/python -m pip install -e '.[$(1)]'; fi
 
 # uv when it is there. Else pip fetches it into the environment, because it installs torch in a fraction of the time;
 # where even that fails, pip does the work. A finished set-up is marked, so a second call does nothing.
@@ -37,9 +45,7 @@ bench: .venv/ready
 	@echo "Setting up .venv (torch, torchvision, timm, JupyterLab); a few minutes on a slow network ..."
 	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" .venv; \
 	else $(PYTHON) -m venv .venv && { $(BIN)/python -m pip install --quiet uv || true; }; fi
-	@if command -v uv >/dev/null 2>&1; then uv pip install --python $(BIN)/python -e '.[test]'; \
-	elif [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --python $(BIN)/python -e '.[test]'; \
-	else $(BIN)/python -m pip install -e '.[test]'; fi
+	@$(call install,test)
 	@touch $@
 
 clean:

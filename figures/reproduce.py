@@ -24,7 +24,7 @@ from iqa_core import baselines, data, dri, ledger, modes, protocol, qfm, reiqa, 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 BUILT = ROOT / "build" / "notebooks"
-PICTURES = {"smoke": 360, "full": 10**9}  # at most so many of a dataset
+PICTURES = {"smoke": 180, "full": 10**9}  # at most so many of a dataset
 SEEDS = {"smoke": 2, "full": 10}
 
 
