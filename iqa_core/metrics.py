@@ -296,7 +296,7 @@ def psnr(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
     tensor([20.])
     """
     x, x_ref = _expect_pair(x, x_ref)
-    return -10 * torch.log10(((x - x_ref) ** 2).mean((1, 2, 3)))
+    return -10 * torch.log10(F.mse_loss(x, x_ref, reduction="none").flatten(1).mean(1))  # one map, not two: faster
 
 
 def _ssim_terms(x: torch.Tensor, x_ref: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,14 +1,9 @@
-"""Trainings that are killed or run on several processes, for every method that learns.
-
-Run by itself, `torchrun --nproc_per_node 2 tests/test_faults.py FOLDER`, this file writes what two processes find.
-"""
+"""Trainings that are killed or run on several processes, for every method that learns."""
 
 import dataclasses
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import debug_launcher
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from data_download import offline
@@ -70,15 +67,23 @@ def losses(name: str, dataset: data.Dataset, fold: int = 1, checkpoint: Path | N
 EQUAL = "yoto", "qfm-iqm, no consistency", "dri-iqa, predictor alone"
 
 
+def find(folder: Path) -> None:
+    """In each of two processes."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # the process that was forked may have been alone before
+    torch.set_num_threads(1)  # and its other threads are lost
+    dri.cache_dir = lambda: folder
+    for what in (*EQUAL, "re-iqa", "dri-iqa, extractor"):
+        history = losses(what, data.from_csv(folder / "mine.csv", low=0, high=1))
+        if train.accelerator().is_main_process:
+            history.to_csv(folder / f"{what}.csv", index=False)
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> tuple[Path, data.Dataset]:
     """What two processes find, and on which pictures."""
     folder = tmp_path_factory.mktemp("two")
     dataset = pictures(folder)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "CI": "1", "IQA_CACHE": str(folder)}
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__,
-                           str(folder)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    debug_launcher(find, (folder,), num_processes=2)
     return folder, dataset
 
 
@@ -185,11 +190,3 @@ def test_killed_at_five_moments_it_goes_on_as_if_nothing_had_happened(name, tmp_
     pd.testing.assert_frame_equal(whole, killed, check_exact=True)
     nets = [torch.load(tmp_path / part / "kept.pt", weights_only=True)["net"] for part in ("whole", "killed")]
     assert nets[0].keys() == nets[1].keys() and all(torch.equal(nets[0][key], nets[1][key]) for key in nets[0])
-
-
-if __name__ == "__main__":
-    there = Path(sys.argv[1])
-    for what in (*EQUAL, "re-iqa", "dri-iqa, extractor"):
-        history = losses(what, data.from_csv(there / "mine.csv", low=0, high=1))
-        if train.accelerator().is_main_process:
-            history.to_csv(there / f"{what}.csv", index=False)

@@ -301,7 +301,7 @@ def test_a_loss_that_is_no_number_stops_the_training(dataset):
 def test_a_short_training_learns_what_carries_over_to_new_contents(task):
     common = ["gaussian_blur", "lens_blur", "motion_blur", "jpeg", "jpeg2000", "white_noise", "impulse_noise"]
     offline = data.load("offline")
-    learnt, _, test = data.splits(offline.subset(offline.table["distortion"].isin(common).to_numpy()).thin(200), 0)
+    learnt, _, test = data.splits(offline.subset(offline.table["distortion"].isin(common).to_numpy()).thin(150), 0)
     torch.manual_seed(0)
     method = YOTO(dataclasses.replace(SMOKE, task=task, epochs=8)).fit(learnt)
     constant = np.sqrt(np.mean((learnt.scores.mean() - test.scores) ** 2))
