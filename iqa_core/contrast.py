@@ -27,7 +27,7 @@ from iqa_core import backbones, images
 from iqa_core.data import Dataset
 from iqa_core.distortions import TYPES, distort
 from iqa_core.files import half, progress, read_tensors, write_tensors
-from iqa_core.pairs import PretrainConfig, make_pairs
+from iqa_core.pairs import Pairs, PretrainConfig, make_pairs
 from iqa_core.train import accelerator, fit, numbers
 
 
@@ -248,12 +248,12 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
                 batch = [pictures[i] for i in _rows(step, len(pictures), config)]
                 model.enqueue(model.code(make_pairs(batch, config, _generator(config.seed, 2, step), hub.device).keys))
 
-    def batches(step: int) -> Iterator[tuple[int, list[Tensor]]]:
+    def batches(step: int) -> Iterator[Pairs]:  # made here, at full precision: a loss may be computed at half
         rows = (_rows(i, len(pictures), config) for i in islice(numbers(step), steps - step))
-        return zip(numbers(step), DataLoader(pictures, batch_sampler=rows, collate_fn=list, num_workers=workers))
+        for i, batch in zip(numbers(step), DataLoader(pictures, batch_sampler=rows, collate_fn=list, num_workers=workers)):
+            yield make_pairs(batch, config, _generator(config.seed, 1, i), hub.device)
 
-    def loss(step: int, batch: tuple[int, list[Tensor]]) -> dict[str, Tensor]:
-        pairs = make_pairs(batch[1], config, _generator(config.seed, 1, batch[0]), hub.device)
+    def loss(step: int, pairs: Pairs) -> dict[str, Tensor]:
         q, k = (codes.float() for codes in model(pairs.queries, pairs.keys))
         with torch.autocast(hub.device.type, enabled=False):
             value = info_nce(q, k, model.queue if queued else None, config.temperature)

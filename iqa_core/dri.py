@@ -210,8 +210,8 @@ def _stage(what: str, net: nn.Module, loss: Callable[[int], Tensor], steps: int,
         return min(1, 10 * (step + 1) / steps) * (0.001 + 0.999 * (1 + math.cos(math.pi * step / steps)) / 2)
 
     with locked(path) if accelerator().is_main_process else nullcontext():
-        return fit(net, torch.optim.Adam(net.parameters(), lr=lr), lambda step, number: {"loss": loss(number)}, numbers,
-                   steps, 100 * accelerator().gradient_accumulation_steps, rate, path, made_of, clip=1.0, what=what)
+        return fit(net, torch.optim.Adam(net.parameters(), lr=lr), lambda _, number: {"loss": loss(number)}, numbers, steps,
+                   100 * accelerator().gradient_accumulation_steps, rate, path, made_of, clip=1.0, what=what)
 
 
 # What the restoration network learns to undo: blur, compression, noise. Nobody can tell by a picture alone how bright or
@@ -236,6 +236,7 @@ def train_extractor(net: Extractor, pictures: Sequence[Tensor], c: DRIConfig) ->
     """
     device = next(net.parameters()).device
 
+    @torch.autocast(device.type, enabled=False)  # cosines close to 1 want full precision
     def loss(step: int) -> Tensor:
         chosen, generator = _batch(pictures, c.contents, c.seed, 1, step)
         x, contents, degradations = grid(chosen, c.degradations, c.patch, generator)
@@ -258,6 +259,7 @@ def train_restorer(net: Restorer, extractor: Extractor, pictures: Sequence[Tenso
     device = next(net.parameters()).device
     extractor.eval()
 
+    @torch.autocast(device.type, enabled=False)  # and so do the small errors here
     def loss(step: int) -> Tensor:
         chosen, generator = _batch(pictures, 2 * c.contents, c.seed, 2, step)
         x_ref = images.from_uint8(torch.stack([cut(images.fit(p, c.patch), [c.patch] * 2, generator) for p in chosen]))

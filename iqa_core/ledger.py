@@ -148,8 +148,7 @@ def leaderboard(path: str | Path | None = None) -> pd.DataFrame:
     table = table[rank == best].reset_index(drop=True)
     spread = [f"{row.srcc:.3f}" + (f" [{row.srcc_25:.3f}, {row.srcc_75:.3f}]" if row.seeds > 1 else "")
               for row in table.itertuples()]
-    return pd.DataFrame({
-        **table[["dataset", "split", "method", "variant", "mode"]], "SRCC": spread, "PLCC": table["plcc"],
+    return pd.DataFrame({**table[["dataset", "split", "method", "variant", "mode"]], "SRCC": spread, "PLCC": table["plcc"],
         "PLCC logistic": table["plcc_logistic"], "KRCC": table["krcc"], "seeds": table["seeds"],
         "n": table["n"].astype(int)}).round(3)
 

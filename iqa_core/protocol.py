@@ -138,8 +138,7 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
         base = variant or getattr(method, "variant", "")
         for where, key, pred, part in found:
             origin = "" if where is dataset else f", from {dataset.name}"
-            rows.append({
-                "method": name, "variant": ": ".join(filter(None, [base, key])) + origin, "dataset": where.name,
+            rows.append({"method": name, "variant": ": ".join(filter(None, [base, key])) + origin, "dataset": where.name,
                 "images": len(where), "split": "official" if "test" in set(where.table["split"]) else "random",
                 "seed": seed, "mode": mode, **_judged(pred, part.scores, f"{name} on {where.name}, seed {seed}"),
                 "n": len(part), "n_train": len(train) if learns else 0, "minutes": minutes, "memory_mb": memory,
