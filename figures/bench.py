@@ -184,10 +184,10 @@ def main() -> None:
     print(machine())
     for name in sys.argv[1:] or PARTS:
         table = pd.DataFrame(PARTS[name]()).fillna({"peer": ""})
-        print(table.round(3).to_string(index=False))
+        table = table.map(lambda value: float(f"{value:.4g}") if isinstance(value, float) else value)
+        print(table.to_string(index=False))
         table = table.assign(part=name, machine=machine(), date=date.today().isoformat())
-        ledger.merge(OUT, table, ["part", "what", "size", "peer", "machine"],
-                     lambda path: pd.read_csv(path, keep_default_na=False, na_values={"ours": ""}))
+        ledger.merge(OUT, table, ["part", "what", "size", "peer", "machine"], lambda path: pd.read_csv(path).fillna({"peer": ""}))
 
 
 if __name__ == "__main__":
