@@ -1,6 +1,6 @@
 """Scores for picture files, by the function and from the command line."""
 
-import subprocess
+import runpy
 import sys
 from types import SimpleNamespace
 
@@ -114,7 +114,10 @@ def test_the_command_prints_the_best_first_and_writes_everything(photographs, tm
     assert command.main(["score", str(tmp_path / "boat_cut.png"), "--method", "brisque"]) == 2
 
 
-def test_the_module_runs_as_a_command(photographs):
-    found = subprocess.run([sys.executable, "-m", "iqa_core", "score", str(photographs / "mine"), "--method", "brisque"],
-                           capture_output=True, text=True)
-    assert found.returncode == 0 and found.stdout.count("boat_") == 4 and "4 of 4 pictures scored" in found.stderr
+def test_the_module_runs_as_a_command(photographs, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["iqa_core", "score", str(photographs / "mine"), "--method", "brisque"])
+    monkeypatch.delitem(sys.modules, "iqa_core.__main__")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("iqa_core", run_name="__main__")  # as python -m does, without importing all again
+    found = capsys.readouterr()
+    assert ended.value.code == 0 and found.out.count("boat_") == 4 and "4 of 4 pictures scored" in found.err
