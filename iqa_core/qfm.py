@@ -66,7 +66,7 @@ class QFMConfig:
 
 QUICK = QFMConfig(encoder="tf_efficientnet_lite0", width=96, heads=4, tau_s=0.95, crop=256, shrink=2, crops=1, epochs=4,
                   lr=1e-3, encoder_rate=0.2, warmup=0.5, schedule="new", memory=128, test_crops=5)
-SMOKE = dataclasses.replace(QUICK, width=32, crop=64, shrink=1, epochs=10, decay=8, memory=64)
+SMOKE = dataclasses.replace(QUICK, width=32, crop=64, shrink=1, epochs=5, decay=8, memory=64)
 
 
 class ViTTokens(nn.Module):

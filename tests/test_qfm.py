@@ -306,7 +306,7 @@ def test_consistency_makes_scores_move_less_on_contents_that_were_not_trained_on
         train, _, test = data.splits(pictures, seed)
         for weight in (0.0, SMOKE.lambda1):
             torch.manual_seed(seed)
-            method = QFMIQM(dataclasses.replace(SMOKE, lambda1=weight)).fit(train)
+            method = QFMIQM(dataclasses.replace(SMOKE, lambda1=weight, epochs=10)).fit(train)
             features = describe(method, test)
             with torch.inference_mode():
                 spread = method.net.panel(features).std().item()
