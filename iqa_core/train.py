@@ -24,7 +24,11 @@ from iqa_core.files import half, progress, read_tensors, write_tensors
 
 
 def accelerator() -> Accelerator:
-    """What a training runs on: what `accelerate launch` says, else one GPU in bfloat16, else the CPU."""
+    """What a training runs on: what `accelerate launch` says, else one GPU in bfloat16, else the CPU.
+
+    >>> accelerator().num_processes
+    1
+    """
     gpu = torch.cuda.is_available()
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a batch without references leaves some out
     return Accelerator(cpu=not gpu, kwargs_handlers=[unused], dataloader_config=DataLoaderConfiguration(non_blocking=gpu),
@@ -66,6 +70,13 @@ def fit(net: nn.Module, learner: torch.optim.Optimizer, loss: Callable[[int, obj
 
     Raises:
         ValueError: a checkpoint of something else. RuntimeError: the loss is not finite.
+
+    >>> net, x = nn.Linear(1, 1), torch.arange(4.0)[:, None]
+    >>> rows = fit(net, torch.optim.SGD(net.parameters(), lr=0.1),
+    ...            lambda step, batch: {"loss": (net(batch) - 2 * batch).square().mean()},
+    ...            lambda step: iter([x] * (30 - step)), 30, 30, lambda step: 1.0, None, {})
+    >>> len(rows), bool(rows["loss"].iloc[-1] < rows["loss"].iloc[0])
+    (30, True)
     """
     hub, first = accelerator(), [group["lr"] for group in learner.param_groups]
     made_of = {**made_of, "total": steps}
@@ -108,7 +119,11 @@ def fit(net: nn.Module, learner: torch.optim.Optimizer, loss: Callable[[int, obj
 
 
 def numbers(step: int) -> Iterator[int]:
-    """Numbers of the batches that this process takes from a step on: 0, 1, 2 ... if it is alone."""
+    """Numbers of the batches that this process takes from a step on: 0, 1, 2 ... if it is alone.
+
+    >>> next(numbers(5))
+    5
+    """
     hub = accelerator()
     return itertools.count(step * hub.num_processes + hub.process_index, hub.num_processes)
 
