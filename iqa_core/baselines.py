@@ -6,8 +6,6 @@ form of what CONTRIQUE, Re-IQA and ARNIQA do: features at two scales, alpha chos
 """
 
 import hashlib
-import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from sklearn.svm import SVR
 
 from iqa_core import backbones, images, metrics
 from iqa_core.data import Dataset
-from iqa_core.files import atomic, cache_dir, locked, progress, read_tensors, write_tensors
+from iqa_core.files import Kept, cache_dir, locked, progress, read_tensors, stamp, write_tensors
 
 _SHAPES = torch.arange(0.2, 10.0005, 0.001, dtype=torch.float64)  # shape parameters that BRISQUE chooses from
 
@@ -64,7 +62,8 @@ def features(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], 
     """Features of every picture of a dataset, computed once a picture and kept in the cache folder.
 
     A row is found again by the picture's path, size and time of change: all splits share one cache, and a
-    replaced picture is computed anew. Pictures go one by one: on a CPU that is faster than batches.
+    replaced picture is computed anew. Pictures go one by one: on a CPU that is faster than batches. The file is
+    written every minute, so a run that is killed loses no more.
 
     Args:
         dataset: any dataset.
@@ -78,35 +77,12 @@ def features(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], 
         ImageError: a picture that cannot be read. What was computed before it is kept.
     """
     digest = hashlib.sha256(f"{Path(dataset.root).resolve()} {key}".encode()).hexdigest()[:16]
-    path = cache_dir() / "features" / f"{dataset.name}-{digest}.npz"
-    names = dataset.table["image"].tolist()
-    paths = [dataset.root / name for name in names]
-    stamps = [f"{p.stat().st_size} {p.stat().st_mtime_ns}" if p.is_file() else "missing" for p in paths]
-    with locked(path):
-        known = _read_cache(path)
-        new = [i for i, name in enumerate(names) if name not in known or known[name][0] != stamps[i]]
-        try:
-            for i in progress(new, f"features of {dataset.name}"):
-                known[names[i]] = stamps[i], extract(dataset.image(i)[None])[0].float().cpu().numpy()
-        finally:
-            if new:
-                with atomic(path) as temporary:
-                    np.savez(temporary, names=list(known), stamps=[stamp for stamp, _ in known.values()],
-                             rows=np.array([row for _, row in known.values()]))
-    return np.stack([known[name][1] for name in names])
-
-
-def _read_cache(path: Path) -> dict[str, tuple[str, np.ndarray]]:
-    """Name -> (stamp, row). A damaged file counts as empty, with one sentence."""
-    if not path.is_file():
-        return {}
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            names, stamps, rows = (stored[k] for k in ("names", "stamps", "rows"))
-        return dict(zip(names.tolist(), zip(stamps.tolist(), rows, strict=True), strict=True))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        warnings.warn(f"{path}: the feature cache is damaged ({error}); it is computed again.", stacklevel=3)
-        return {}
+    path = cache_dir() / "features" / f"{dataset.name}-{digest}.pt"
+    keys = [f"{name} {stamp(dataset.root / name)}" for name in dataset.table["image"]]
+    with locked(path), Kept(path) as known:
+        for i in progress([i for i, key in enumerate(keys) if key not in known], f"features of {dataset.name}"):
+            known[keys[i]] = extract(dataset.image(i)[None])[0].float().cpu()
+    return torch.stack([known[key] for key in keys]).numpy()
 
 
 class FeatureMethod:
@@ -156,9 +132,7 @@ class FeatureMethod:
     @classmethod
     def load(cls, path: str | Path):
         """Read what `save` wrote. ValueError: damaged, another method's file, or a backbone with other weights now."""
-        saved = read_tensors(path)
-        if saved.get("method") != cls.name:
-            raise ValueError(f"{path}: holds no fitted {cls.name} but {saved.get('method', 'something else')!r}.")
+        saved = read_tensors(path, cls.name)
         method = cls(**saved["settings"])
         if method.key != saved["key"]:
             raise ValueError(f"{path}: was fitted on {saved['key']!r}, but this {cls.__name__} computes "

@@ -1,8 +1,9 @@
 """MoCo-v2 for Re-IQA's quality expert: InfoNCE, queue, momentum encoder, pretraining without any score.
 
 He et al., Momentum contrast (CVPR 2020); Chen et al., MoCo-v2 (2020); the constants are those of Re-IQA's
-official code, github.com/avinabsaha/ReIQA. On one GPU its shuffling of the batch norm has no counterpart, and
-the learning rate follows the schedule step by step, not epoch by epoch.
+official code, github.com/avinabsaha/ReIQA. On one GPU its shuffling of the batch norm has no counterpart; the learning
+rate follows the schedule step by step, not epoch by epoch; LARS is timm's, whose trust ratio is that of the LARS paper,
+0.001 |w| / (|grad| + decay |w|), where the code divides by |grad + decay w|.
 """
 
 import copy
@@ -11,7 +12,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pandas as pd
 import timm
 import torch
 import torch.nn.functional as F
+from timm.optim import Lars, param_groups_weight_decay
 from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -157,29 +159,6 @@ class MoCo(nn.Module):
         self.position.copy_((self.position + len(keys)) % len(self.queue))
 
 
-class LARS(torch.optim.Optimizer):
-    """SGD with a learning rate for each layer: step = lr m,  m = 0.9 m + 0.001 |w| / |g| g,  g = grad + decay w.
-
-    Biases and the scales of norms (one-dimensional) get plain SGD without decay. It lets large batches take large
-    steps. Source: You, Gitman, Ginsburg (2017); constants as in MoCo-v3 and the official code.
-    """
-
-    def __init__(self, parameters, lr: float, weight_decay: float):
-        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure=None) -> None:
-        for group in self.param_groups:
-            for w in (w for w in group["params"] if w.grad is not None):
-                g = w.grad
-                if w.ndim > 1:
-                    g = g + group["weight_decay"] * w
-                    lengths = w.norm(), g.norm()
-                    g = g * torch.where(min(lengths) > 0, 0.001 * lengths[0] / lengths[1], 1.0)
-                m = self.state[w].setdefault("m", torch.zeros_like(w))
-                w.sub_(m.mul_(0.9).add_(g), alpha=group["lr"])
-
-
 def learning_rate(epoch: float, config: PretrainConfig) -> float:
     """Linear warm-up from lr / 1000, then half a cosine down to lr / 1000.
 
@@ -234,8 +213,10 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
     hub = accelerator()
     torch.manual_seed(config.seed)
     model = MoCo(config).to(hub.device)
-    learner = {"lars": LARS, "sgd": partial(torch.optim.SGD, momentum=0.9)}[config.optimiser](
-        model.query.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    if config.optimiser == "lars":  # biases and scales of norms get plain SGD without decay
+        learner = Lars(param_groups_weight_decay(model.query, config.weight_decay), lr=config.lr, momentum=0.9)
+    else:
+        learner = torch.optim.SGD(model.query.parameters(), config.lr, momentum=0.9, weight_decay=config.weight_decay)
     queued, latest = config.negatives == "queue", []
     per_epoch = len(pictures) // config.batch / hub.num_processes
     steps = round(config.epochs * per_epoch)
@@ -270,7 +251,7 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
         latest.clear()
 
     learner.register_step_post_hook(follow)
-    made_of = {"config": dataclasses.asdict(config), "pictures": _about(pictures)}
+    made_of = {"config": dataclasses.asdict(config), "pictures": about(pictures)}
     rates = [learning_rate(step / per_epoch, config) for step in range(steps)]
     table = fit(model, learner, loss, batches, steps, every * hub.gradient_accumulation_steps,
                 lambda step: rates[step] / config.lr, checkpoint, made_of, begin, what="pretraining")
@@ -293,10 +274,12 @@ def _order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=_generator(seed, 0, epoch))
 
 
-def _about(pictures: Sequence[Tensor]) -> str:
-    """How many pictures, and 12 letters for the first and the last: cheap, and other pictures are noticed."""
-    ends = b"".join(pictures[i].numpy().tobytes() for i in (0, len(pictures) - 1))
-    return f"{len(pictures)} {hashlib.sha256(ends).hexdigest()[:12]}"
+def about(pictures: Sequence[Tensor]) -> str:
+    """16 letters that tell pictures from others: by their names, or by all that is in them."""
+    digest = hashlib.sha256()
+    for part in pictures.dataset.table["image"] if isinstance(pictures, Pictures) else pictures:
+        digest.update(part.encode() if isinstance(part, str) else part.numpy())
+    return digest.hexdigest()[:16]
 
 
 def save_expert(path: str | Path, backbone: nn.Module, config: PretrainConfig) -> None:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from iqa_core import images
-from iqa_core.contrast import Pictures
+from iqa_core.contrast import Pictures, about
 from iqa_core.data import Dataset, DatasetError
 from iqa_core.extractor import GROUPS, Extractor, contrast, correlation, degrade, grid, relations, sequences
 from iqa_core.files import cache_dir, locked
@@ -30,7 +30,7 @@ from iqa_core.pairs import cut
 from iqa_core.predictor import Predictor
 from iqa_core.restorer import Restorer
 from iqa_core.settings import expect_words, said
-from iqa_core.train import CropMethod, accelerator, fit, numbers
+from iqa_core.train import CropMethod, accelerator, fit, groups, numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,10 +200,7 @@ def _stage(what: str, net: nn.Module, loss: Callable[[int], Tensor], steps: int,
     The rate rises over the first tenth of the steps, and falls from lr to lr / 1000 by half a cosine. The checkpoint lies
     in the cache folder, named by all that it depends on: ablations of stage 2 share stage 1.
     """
-    digest = hashlib.sha256()  # of every picture: two splits may begin and end with the same ones
-    for part in pictures.dataset.table["image"] if isinstance(pictures, Pictures) else pictures:
-        digest.update(part.encode() if isinstance(part, str) else part.numpy().tobytes())
-    made_of = {"what": what, "pictures": digest.hexdigest()[:16], **{name: getattr(c, name) for name in fields}}
+    made_of = {"what": what, "pictures": about(pictures), **{name: getattr(c, name) for name in fields}}
     path = cache_dir() / "dri-stages" / f"{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]}.pt"
 
     def rate(step: int) -> float:
@@ -303,10 +300,8 @@ class DRIIQA(CropMethod):
 
     def fit(self, train: Dataset, val: Dataset | None = None, checkpoint: str | Path | None = None) -> Self:
         """As every `CropMethod`; extractor and restorer are trained first and kept in the cache folder."""
-        self.source = None
-        if self.variant != "predictor alone":
-            pictures = Pictures(pristine(train, self.pictures))
-            self.source = [*pictures] if len(pictures) <= 500 else pictures  # few are decoded once
+        pictures = Pictures(pristine(train, self.pictures)) if self.variant != "predictor alone" else []
+        self.source = [*pictures] if len(pictures) <= 500 else pictures  # few are decoded once
         super().fit(train, val, checkpoint)
         self.source = None
         return self
@@ -321,15 +316,8 @@ class DRIIQA(CropMethod):
             self.stage2 = train_restorer(net.restorer, net.extractor, self.source, c)
         for part in before:
             part.requires_grad_(c.joint)
-        slow = {id(p) for part in (*before, getattr(net.predictor.stem, "net", nn.Module())) for p in part.parameters()}
-        learns = [p for p in net.parameters() if p.requires_grad]
-        groups = [{"params": [p for p in learns if (id(p) in slow) == rare], "lr": c.lr * rate}
-                  for rare, rate in ((True, c.trained_rate), (False, 1.0))]
-        return torch.optim.Adam([group for group in groups if group["params"]], weight_decay=c.weight_decay)
-
-    def rate(self, epoch: float) -> float:
-        """One cosine over the run, from 1 to 0."""
-        return (1 + math.cos(math.pi * epoch / self.config.epochs)) / 2
+        slow = [*before, getattr(net.predictor.stem, "net", nn.Module())]
+        return torch.optim.Adam(groups(net, slow, c.lr, c.trained_rate), weight_decay=c.weight_decay)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """L of a batch."""

@@ -4,9 +4,11 @@ import os
 import pickle
 import secrets
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from time import monotonic
 
 import torch
 from filelock import FileLock
@@ -87,19 +89,63 @@ def prepare(folder: str | Path, make: Callable[[Path], object]) -> Path:
     return folder
 
 
-def read_tensors(path: str | Path) -> dict:
-    """A file of tensors, plain numbers and texts, without pickled code. ValueError: damaged, or anything else."""
+def read_tensors(path: str | Path, method: str = "") -> dict:
+    """A file of tensors, plain numbers and texts, without pickled code; what `method` saved, if it is named.
+
+    Raises:
+        ValueError: damaged, or anything else.
+    """
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        saved = dict(torch.load(path, map_location="cpu", weights_only=True))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as weights ({error}). Give a file that holds tensors only; copy "
                          "or make it again.") from error
+    if method and saved.get("method") != method:
+        raise ValueError(f"{path}: holds no fitted {method} but {saved.get('method', 'something else')!r}.")
+    return saved
 
 
 def write_tensors(path: str | Path, content: dict) -> None:
     """Write tensors, plain numbers and texts as one file, all of it or nothing. Equal contents give equal bytes."""
     with atomic(path) as temporary, open(temporary, "wb") as file:  # given a name, torch would write it into the file
         torch.save(content, file)
+
+
+def stamp(path: str | Path) -> str:
+    """Size and time of change of a file, which tell that it was replaced; "" if there is none."""
+    return f"{os.path.getsize(path)} {os.stat(path).st_mtime_ns}" if os.path.isfile(path) else ""
+
+
+class Kept(dict, AbstractContextManager):
+    """A dict of names and rows (tensors of one shape) that fills a file: it is written every minute and at the end.
+
+    So what took long to compute is there when a process was killed. A damaged file counts as empty, with one sentence.
+
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/rows.pt"
+    >>> with Kept(path) as rows:
+    ...     rows["a"] = torch.ones(2)
+    >>> Kept(path)
+    {'a': tensor([1., 1.])}
+    """
+
+    def __init__(self, path: str | Path):
+        self.path, self.due = path, monotonic() + 60
+        try:
+            saved = read_tensors(path) if os.path.isfile(path) else {"names": [], "rows": []}
+            super().__init__(zip(saved["names"], saved["rows"], strict=True))
+        except (ValueError, KeyError) as error:
+            warnings.warn(f"{path}: what was computed before is damaged ({error}); it is computed again.", stacklevel=3)
+
+    def __setitem__(self, name: str, row: torch.Tensor) -> None:
+        super().__setitem__(name, row)
+        if monotonic() > self.due:
+            self.__exit__()
+            self.due = monotonic() + 60
+
+    def __exit__(self, *_) -> None:
+        if self:
+            write_tensors(self.path, {"names": [*self], "rows": torch.stack([*self.values()])})
 
 
 def half(module: nn.Module) -> dict[str, torch.Tensor]:

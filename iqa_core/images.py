@@ -4,6 +4,7 @@ A picture is a float32 RGB tensor in [0, 1] of shape (3, H, W); a batch is (B, 3
 """
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,13 @@ def load(path: str | Path) -> torch.Tensor:
     except Exception as error:  # Pillow's plugins raise many kinds; all of them mean the same to the reader
         raise ImageError(f"{path}: cannot be read as a picture ({error}). Replace or remove this file.") from error
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+
+def size(path: str | Path) -> tuple[int, int]:
+    """(width, height) as the file's first bytes say, before a rotation; (0, 0) if it cannot be read."""
+    with suppress(Exception), Image.open(path) as picture:  # of many kinds; `load` says what is wrong
+        return picture.size
+    return 0, 0
 
 
 def _rgb_array(picture: Image.Image) -> np.ndarray:

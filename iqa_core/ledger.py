@@ -25,9 +25,8 @@ _RANK = {"full": 0, "quick": 1, "smoke": 2}  # the leaderboard shows the most th
 def default_path() -> Path:
     """`figures/ledger.csv` of the checkout around the current directory, else of the current directory."""
     here = Path.cwd()
-    checkouts = [folder for folder in (here, *here.parents)
-                 if (folder / "figures").is_dir() and (folder / "iqa_core").is_dir()]
-    return (checkouts or [here])[0] / "figures" / "ledger.csv"
+    checkouts = (f for f in (here, *here.parents) if (f / "figures").is_dir() and (f / "iqa_core").is_dir())
+    return next(checkouts, here) / "figures" / "ledger.csv"
 
 
 def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:

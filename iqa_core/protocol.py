@@ -148,9 +148,8 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
 
 def _predictions(fitted, test: data.Dataset) -> dict[str, np.ndarray]:
     """Every kind of score that a method has for a test part."""
-    if hasattr(fitted, "predictions"):
-        return {key: _checked(pred, test) for key, pred in fitted.predictions(test).items()}
-    return {"": predict(fitted, test)}
+    found = fitted.predictions(test) if hasattr(fitted, "predictions") else {"": predict(fitted, test)}
+    return {key: _checked(pred, test) for key, pred in found.items()}
 
 
 def _judged(pred: np.ndarray, mos: np.ndarray, where: str) -> dict[str, float]:

@@ -4,13 +4,18 @@ The fitted methods that come with this kit lie in `weights`; their cards, and on
 `weights/README.md`. They were trained on pictures of 512 to 768 pixels.
 """
 
+import hashlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
+from secrets import token_hex
 
 import pandas as pd
+import torch
 
 from iqa_core import baselines, dri, images, qfm, reiqa, yoto
-from iqa_core.files import progress
+from iqa_core.files import Kept, cache_dir, progress, stamp
 
 FULL_REFERENCE = ("psnr", "ssim", "ms_ssim")
 CLASSES = {kind.name: kind for kind in (baselines.Brisque, baselines.FrozenRidge, reiqa.ReIQA, yoto.YOTO, qfm.QFMIQM,
@@ -44,7 +49,7 @@ def load_method(name: str, weights: str | Path | None = None):
 
 
 def find_pictures(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Files as they are, and of each folder all pictures in it and below, by name.
+    """Files as they are, and of each folder all pictures in it and below, by name; each once.
 
     Raises:
         ValueError: a folder without pictures.
@@ -55,7 +60,7 @@ def find_pictures(paths: str | Path | Iterable[str | Path]) -> list[Path]:
         if not inside:
             raise ValueError(f"{path}: no pictures here ({', '.join(images.SUFFIXES)}). Name another folder.")
         found += inside
-    return found
+    return [*dict.fromkeys(found)]
 
 
 def find_reference(path: Path, reference: str | Path) -> Path:
@@ -79,9 +84,31 @@ def find_reference(path: Path, reference: str | Path) -> Path:
     return max(fits, key=lambda p: len(p.stem))
 
 
+def _read(path: Path, reference: str | Path | None) -> tuple[list[torch.Tensor], str]:
+    """A picture and, if there are references, its reference; or nothing, and one sentence on what is wrong."""
+    try:
+        return [images.load(p) for p in (path, *([find_reference(path, reference)] if reference else []))], ""
+    except images.ImageError as error:
+        return [], str(error)
+
+
+def _score(method, x: list[list[torch.Tensor]], longest: int) -> list[tuple[float, str]]:
+    """Score and complaint of each picture; of all at once, if they go together."""
+    try:
+        size = 0 if method.name in FULL_REFERENCE else longest
+        return [(value, "") for value in method.score(*(images.shrink(torch.stack(p), size) for p in zip(*x))).tolist()]
+    except (ValueError, RuntimeError) as error:  # rotated, of another size than its reference, or memory is short
+        if len(x) > 1:
+            return [_score(method, [one], longest)[0] for one in x]
+        return [(float("nan"), f"{method.name}: {error}")]
+
+
 def score_paths(paths: str | Path | Iterable[str | Path], reference: str | Path | None = None, method="re-iqa",
                 weights: str | Path | None = None, longest: int = 1024) -> pd.DataFrame:
-    """Score picture files.
+    """Score picture files, those of one size together. Memory does not grow with their number.
+
+    Every minute the scores go into the cache folder until the work is done: the same call goes on where one was killed,
+    but with a method of your own, of which it cannot know whether it is the same.
 
     Args:
         paths: a file, a folder (all pictures in it and below, by name), or several of either.
@@ -99,7 +126,7 @@ def score_paths(paths: str | Path | Iterable[str | Path], reference: str | Path 
     Raises:
         ValueError: as `load_method` and `find_pictures`; a full-reference method without a reference; weights for several.
 
-    >>> import tempfile, torch
+    >>> import tempfile
     >>> images.save(tempfile.gettempdir() + "/grey.png", torch.full((3, 48, 64), 0.5))
     >>> table = score_paths(tempfile.gettempdir() + "/grey.png", method=["brisque", "re-iqa"])
     >>> [*table], table["re-iqa"].notna().all()
@@ -110,21 +137,29 @@ def score_paths(paths: str | Path | Iterable[str | Path], reference: str | Path 
         methods = [name for name in METHODS if reference or name not in FULL_REFERENCE]
     if weights and len(methods) > 1:
         raise ValueError(f"{weights} holds one method; name that method alone.")
+    made_of = repr([*(m if isinstance(m, str) else token_hex() for m in methods), stamp(weights or ""), str(reference), longest])
     methods = [load_method(m, weights) if isinstance(m, str) else m for m in methods]
     lost = [m.name for m in methods if m.name in FULL_REFERENCE]
     if lost and reference is None:
         raise ValueError(f"{lost[0]} compares with a reference: say where they are, or choose another method.")
-    rows = []
-    for path in progress(files, "score"):
-        row = {"image": str(path), **{m.name: float("nan") for m in methods}, "error": ""}
-        try:
-            x = [images.load(p)[None] for p in (path, *([find_reference(path, reference)] if reference else []))]
-        except images.ImageError as error:
-            x, row["error"] = [], str(error)
-        for m in methods if x else []:
-            try:
-                row[m.name] = m.score(*(images.shrink(p, 0 if m.name in FULL_REFERENCE else longest) for p in x)).item()
-            except ValueError as error:
-                row["error"] = f"{path}: {m.name}: {error}"
-        rows.append(row)
-    return pd.DataFrame(rows)
+    path = cache_dir() / "scores" / f"{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.pt"
+    keys, errors = [f"{file} {stamp(file)}" for file in files], [""] * len(files)
+    with Kept(path) as known, ThreadPoolExecutor() as pool:
+        todo = [i for i, key in enumerate(keys) if key not in known or known[key].isnan().any()]
+        sizes, most, batches = {i: images.size(files[i]) for i in todo}, 2**23 if torch.cuda.is_available() else 2**17, []
+        for size, group in groupby(sorted(todo, key=sizes.get), sizes.get):
+            group, count = [*group], max(1, most // max(1, size[0] * size[1]))
+            batches += [group[k:k + count] for k in range(0, len(group), count)]
+        waiting = ([pool.submit(_read, files[i], reference) for i in where] for where in [*batches, []])
+        coming = next(waiting)
+        for where in progress(batches, "score"):
+            now, coming = coming, next(waiting)  # the next ones are read while these are scored
+            for i, future in zip(where, now):
+                known[keys[i]], errors[i] = torch.full((len(methods),), torch.nan, dtype=torch.double), future.result()[1]
+            good = {i: future.result()[0] for i, future in zip(where, now) if not errors[i]}
+            for j, m in enumerate(methods if good else ()):
+                for i, (value, error) in zip(good, _score(m, [*good.values()], longest)):
+                    known[keys[i]][j], errors[i] = value, f"{files[i]}: {error}" if error else errors[i]
+    path.unlink(missing_ok=True)
+    rows = [[str(file), *known[key].tolist(), error] for file, key, error in zip(files, keys, errors)]
+    return pd.DataFrame(rows, columns=["image", *(m.name for m in methods), "error"])

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -128,12 +128,23 @@ def numbers(step: int) -> Iterator[int]:
     return itertools.count(step * hub.num_processes + hub.process_index, hub.num_processes)
 
 
+def groups(net: nn.Module, slow: Iterable[nn.Module], lr: float, factor: float) -> list[dict]:
+    """What learns, for an optimiser: the parameters of the modules `slow` at factor x lr, all others at lr.
+
+    >>> two = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    >>> [(len(group["params"]), group["lr"]) for group in groups(two, [two[0]], 1.0, 0.5)]
+    [(2, 0.5), (2, 1.0)]
+    """
+    few, learns = {p for part in slow for p in part.parameters()}, [p for p in net.parameters() if p.requires_grad]
+    both = [([p for p in learns if p in few], factor * lr), ([p for p in learns if p not in few], lr)]
+    return [{"params": params, "lr": rate} for params, rate in both if params]
+
+
 class CropMethod:
     """A network that is trained on random crops, and scores a picture by the mean over fixed crops.
 
     A child brings `name`, `config_class`, `network` (config -> module that maps crops, and maybe crops of the
-    reference, to scores (B,)), `learner()`, `rate(epoch)` (factor on the learning rates) and `loss(batch)`. Its config
-    has `crop`, `epochs`, `batch` and `test_crops`. `tasks` says what it is judged on: "NR", "FR" or both.
+    reference, to scores (B,)), `learner()`, `loss(batch)` and maybe a `rate(epoch)` of its own. Its config has `crop`, `epochs`, `batch` and `test_crops`. `tasks` says what it is judged on: "NR", "FR" or both.
     """
 
     tasks: tuple[str, ...] = ("NR",)
@@ -188,6 +199,10 @@ class CropMethod:
                         lambda: {"best": self.best}, self.clip, self.name)
         self.history = table.groupby(table.index // each).mean().rename_axis("epoch").reset_index()
         return self
+
+    def rate(self, epoch: float) -> float:
+        """Factor on the learning rates: one cosine over the run, from 1 to 0."""
+        return (1 + math.cos(math.pi * epoch / self.config.epochs)) / 2
 
     def begin(self, epoch: int) -> None:
         """Called before the first step of an epoch, for a child that keeps something from step to step."""
@@ -265,9 +280,7 @@ class CropMethod:
     @classmethod
     def load(cls, path: str | Path):
         """Read what `save` wrote; no pretrained weights are needed. ValueError: damaged, or of another method."""
-        saved = read_tensors(path)
-        if saved.get("method") != cls.name:
-            raise ValueError(f"{path}: holds no fitted {cls.name} but {saved.get('method', 'something else')!r}.")
+        saved = read_tensors(path, cls.name)
         method = cls(cls.config_class(**saved["config"]))
         method.net = cls.network(dataclasses.replace(method.config, weights="random"))
         method.net.load_state_dict(saved["net"])

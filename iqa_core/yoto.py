@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from iqa_core import backbones
 from iqa_core.settings import expect_words, said
-from iqa_core.train import CropMethod
+from iqa_core.train import CropMethod, groups
 
 Grid = tuple[int, int]
 
@@ -310,15 +310,8 @@ class YOTO(CropMethod):
         self.variant = ", ".join([config.task, *(f"no {name}" for name in off), *asks])
 
     def learner(self) -> torch.optim.Optimizer:
-        slow = [*self.net.encoder.parameters()]
-        fast = [p for name, p in self.net.named_parameters() if not name.startswith("encoder.")]
         c = self.config
-        return torch.optim.Adam([{"params": slow, "lr": c.encoder_rate * c.lr}, {"params": fast, "lr": c.lr}],
-                                weight_decay=c.weight_decay)
-
-    def rate(self, epoch: float) -> float:
-        """One cosine over the run, from 1 to 0."""
-        return (1 + math.cos(math.pi * epoch / self.config.epochs)) / 2
+        return torch.optim.Adam(groups(self.net, [self.net.encoder], c.lr, c.encoder_rate), weight_decay=c.weight_decay)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """mean (score - mos)^2 of a batch, with references or without."""

@@ -206,13 +206,13 @@ def test_the_cache_serves_every_part_and_notices_a_new_picture(dataset):
 def test_a_damaged_cache_is_named_and_built_again(dataset, tmp_path):
     extract = Counter()
     before = features(dataset, extract, "mean")
-    (file,) = (tmp_path / "cache" / "features").glob("*.npz")
+    (file,) = (tmp_path / "cache" / "features").glob("*.pt")
     whole = file.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 255
     for damage in (whole[: len(whole) // 2], b"", b"not a zip file", bytes(flipped)):
         file.write_bytes(damage)
-        with pytest.warns(UserWarning, match="the feature cache is damaged"):
+        with pytest.warns(UserWarning, match="what was computed before is damaged"):
             assert np.array_equal(features(dataset, extract, "mean"), before)
     assert extract.calls == 5 * len(dataset)
     with warnings.catch_warnings():
