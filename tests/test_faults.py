@@ -1,6 +1,7 @@
 """Trainings that are killed or run on several processes, for every method that learns."""
 
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from data_download import offline
-from iqa_core import contrast, data, dri, images, pairs, qfm, train, yoto
+from iqa_core import baselines, contrast, data, dri, files, images, pairs, qfm, score, train, yoto
 
 YOTO = dataclasses.replace(yoto.SMOKE, encoder="test_efficientnet", weights="random", width=8, crop=32, epochs=3, batch=4)
 QFM = dataclasses.replace(qfm.SMOKE, encoder="test_efficientnet", weights="random", width=8, crop=32, heads=2, epochs=3,
@@ -190,3 +191,43 @@ def test_killed_at_five_moments_it_goes_on_as_if_nothing_had_happened(name, tmp_
     pd.testing.assert_frame_equal(whole, killed, check_exact=True)
     nets = [torch.load(tmp_path / part / "kept.pt", weights_only=True)["net"] for part in ("whole", "killed")]
     assert nets[0].keys() == nets[1].keys() and all(torch.equal(nets[0][key], nets[1][key]) for key in nets[0])
+
+
+def counted(patch: pytest.MonkeyPatch, kill_at: int = 0) -> list[int]:
+    """What BRISQUE is asked from now on: the sizes of its batches. With `kill_at` the process ends at that call."""
+    calls, extract = [], baselines.brisque_features
+
+    def spy(x):
+        calls.append(len(x))
+        if len(calls) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return extract(x)
+
+    patch.setattr(baselines.Brisque, "extract", staticmethod(spy))
+    clock = itertools.count(step=61)
+    patch.setattr(files, "monotonic", lambda: next(clock))  # a minute passes between any two pictures
+    return calls
+
+
+@pytest.mark.parametrize("work", [lambda folder: score.score_paths(folder, method="brisque")["brisque"],
+                                  lambda folder: baselines.Brisque()._features(data.from_csv(folder / "mine.csv"))])
+def test_what_was_scored_before_a_kill_is_not_scored_again(work, tmp_path, monkeypatch):
+    monkeypatch.setenv("IQA_CACHE", str(tmp_path / "another cache"))
+    pictures(tmp_path)
+    for i, file in enumerate(sorted(tmp_path.glob("*.png"))):  # of 24 sizes, so none goes with another
+        images.save(file, images.load(file)[:, :, :56 - i])
+    whole = work(tmp_path)
+    monkeypatch.setenv("IQA_CACHE", str(tmp_path / "cache"))
+
+    def die() -> None:
+        torch.set_num_threads(1)  # a forked process has lost the other threads
+        counted(pytest.MonkeyPatch(), kill_at=9)
+        work(tmp_path)
+
+    process = in_a_process(die)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    calls = counted(monkeypatch)
+    assert np.array_equal(work(tmp_path), whole)
+    assert sum(calls) == len(whole) - 8
+    assert not [*(tmp_path / "cache" / "scores").glob("*.pt")]

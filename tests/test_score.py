@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from iqa_core import __main__ as command
 from iqa_core import data, images, metrics, score
@@ -62,6 +63,21 @@ def test_a_reference_that_is_missing_or_of_another_size_is_said(photographs, tmp
     assert "zebra.png: no reference in" in table["error"][1]
     with pytest.raises(ValueError, match="psnr compares with a reference"):
         score.score_paths(photographs / "mine", method="psnr")
+
+
+def test_pictures_of_one_size_go_together_and_scores_stay_those_of_each(tmp_path):
+    x = data.load("offline").reference(0)
+    for i, (height, width) in enumerate(4 * [(40, 48)] + [(48, 40)] + 2 * [(64, 32)] + [(40, 48)]):
+        images.save(tmp_path / f"{i}.png", x[:, i:i + height, i:i + width])
+    with Image.open(tmp_path / "4.png") as upright:  # as wide as the others when it is turned
+        (turn := upright.getexif())[274] = 6
+        upright.save(tmp_path / "3.png", exif=turn)
+    brisque, sizes = score.load_method("brisque"), []
+    spy = SimpleNamespace(name="brisque", score=lambda p, p_ref=None: sizes.append(len(p)) or brisque.score(p))
+    table = score.score_paths(tmp_path, method=spy)
+    assert sorted(sizes) == [1, 1, 2, 4]  # the one that was turned stood beside one of another size
+    one_by_one = [brisque.score(images.load(path)[None]).item() for path in table["image"]]
+    assert table["brisque"].to_numpy() == pytest.approx(one_by_one, abs=1e-6) and (table["error"] == "").all()
 
 
 def test_large_pictures_are_made_smaller_for_trained_methods_only(tmp_path):
