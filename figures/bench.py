@@ -10,14 +10,17 @@ weights, for time does not depend on them. Distortions, pairs, YOTO and QFM-IQM 
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import importlib
 import multiprocessing
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -25,7 +28,7 @@ import torch
 from bench_distortions import DEVICE, machine, pictures, seconds
 from bench_yoto import held
 
-from iqa_core import backbones, contrast, dri, images, ledger, metrics, pairs, qfm, score, yoto
+from iqa_core import backbones, contrast, data, dri, images, ledger, metrics, pairs, qfm, score, yoto
 
 ROUNDS = 15
 OUT = Path(__file__).with_name("bench.csv")
@@ -51,9 +54,9 @@ def in_turn(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dic
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def rows(what: str, size: str, works: dict[str, Callable[[], object]], **more) -> list[dict]:
+def rows(what: str, size: str, works: dict[str, Callable[[], object]], rounds: int = ROUNDS, **more) -> list[dict]:
     """A line for each peer; "ours" is among the works. Without a peer one line."""
-    times = in_turn(works)
+    times = in_turn(works, rounds)
     ours = times.pop("ours")
     return [{"what": what, "size": size, "ours": ours, "unit": "ms", "peer": name, "peer's": value, "ratio": value / ours, **more}
             for name, value in (times or {"": np.nan}).items()]
@@ -131,31 +134,50 @@ def steps() -> list[dict]:
         method.begin(99)
         learner = torch.optim.Adam(method.net.parameters(), lr=1e-5)
 
-        def step():
+        def step(half: bool = False):
             learner.zero_grad()
-            method.loss(batch).backward()
+            with torch.autocast(DEVICE, torch.bfloat16, enabled=half):
+                loss = method.loss(batch)
+            loss.backward()
             learner.step()
 
-        found += rows(f"{method.name}, training step", f"{c.batch} x {c.crop} x {c.crop}", {"ours": step})
+        works = {"ours": step} | ({"ours in bfloat16": lambda: step(True)} if DEVICE == "cuda" else {})
+        found += rows(f"{method.name}, training step", f"{c.batch} x {c.crop} x {c.crop}", works)
     c = dataclasses.replace(pairs.QUICK, weights="random", epochs=ROUNDS, warmup=0)
     photos = [*images.to_uint8(pictures(512, c.batch))]
-    contrast.pretrain(photos, c)
-    return found + [{"what": "re-iqa, training step", "size": f"{c.batch * c.pairs} pairs of {c.crop} x {c.crop}", "unit": "ms",
-                     "ours": 1000 * seconds(lambda: contrast.pretrain(photos, c)) / ROUNDS}]
+
+    def plain():
+        with mock.patch.object(pairs, "distort", lambda x, *_: x):
+            contrast.pretrain(photos, c)
+
+    lines = rows("re-iqa, training step", f"{c.batch * c.pairs} pairs of {c.crop} x {c.crop}",
+                 {"ours": lambda: contrast.pretrain(photos, c), "ours without distortions": plain}, rounds=3)
+    return found + [{**line, "ours": line["ours"] / ROUNDS, "peer's": line["peer's"] / ROUNDS} for line in lines]
 
 
 def peak(job: tuple[str, int, int]) -> tuple[float, float]:
-    """Seconds a picture and GB of memory of `score_paths` in a process of its own, over so many small pictures."""
+    """Milliseconds a picture and growth of memory in GB, in a process of its own, over so many small pictures.
+
+    With the name of a method `score_paths` over a folder, else an epoch of training crops that may keep 50 MB of pictures.
+    """
     name, count, side = job
     folder = Path(tempfile.mkdtemp())
     images.save(folder / "0.png", pictures(side, 1)[0])
     for i in range(1, count):
         (folder / f"{i}.png").hardlink_to(folder / "0.png")
-    method = score.load_method(name)
-    score.score_paths(folder / "0.png", method=method)
+    if name:
+        method = score.load_method(name)
+        score.score_paths(folder / "0.png", method=method)
+        work = lambda: score.score_paths(folder, method=method)  # noqa: E731
+    else:
+        pd.DataFrame({"image": [f"{i}.png" for i in range(count)], "score": range(count)}).to_csv(folder / "t.csv", index=False)
+        loader = data.loader(data.from_csv(folder / "t.csv"), 64, 16, keep_gb=0.05)
+        next(iter(loader))
+        work = lambda: collections.deque(loader, maxlen=0)  # noqa: E731
     before = held("VmRSS")
-    took = seconds(lambda: score.score_paths(folder, method=method))
-    return took / count, held("VmHWM") - before
+    took = seconds(work)
+    shutil.rmtree(folder)
+    return 1000 * took / count, held("VmHWM") - before
 
 
 def growth() -> list[dict]:
@@ -167,11 +189,16 @@ def growth() -> list[dict]:
             x = pictures(side, 1)
             found += rows(f"{name}, score", f"1 x {side} x {side}", {"ours": lambda: method.score(x)})
             found[-1]["ours, a megapixel"] = found[-1]["ours"] / side**2 * 1e6
-    for count in (100, 1000, 10_000):
-        with multiprocessing.get_context("spawn").Pool(1) as fresh:
-            took, memory = fresh.map(peak, [("brisque", count, 96)])[0]
-        found.append({"what": "brisque, a folder, a picture", "size": f"{count} x 96 x 96", "ours": 1000 * took, "unit": "ms"})
-        found.append({"what": "brisque, a folder, growth of memory", "size": f"{count} x 96 x 96", "ours": memory, "unit": "GB"})
+    jobs = [("brisque", count, 96) for count in (100, 1000, 10_000)] + [("", count, 128) for count in (1000, 12_000)]
+    each = {job: [] for job in jobs}
+    for _ in range(3):
+        for job in jobs:
+            with multiprocessing.get_context("spawn").Pool(1) as fresh:
+                each[job].append(fresh.map(peak, [job])[0])
+    for (name, count, side), values in each.items():
+        what = f"{name}, a folder" if name else "crops for training, an epoch"
+        for kind, unit, value in zip(("a picture", "growth of memory"), ("ms", "GB"), np.median(values, 0)):
+            found.append({"what": f"{what}, {kind}", "size": f"{count} x {side} x {side}", "ours": value, "unit": unit})
     return found
 
 
