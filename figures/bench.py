@@ -14,6 +14,7 @@ import collections
 import dataclasses
 import importlib
 import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
@@ -209,6 +210,7 @@ def main() -> None:
     if unknown := set(sys.argv[1:]) - set(PARTS):
         sys.exit(f"{', '.join(unknown)}: no such part; choose from {', '.join(PARTS)}.")
     print(machine())
+    os.environ["CI"] = "1"  # no progress bars between the lines
     for name in sys.argv[1:] or PARTS:
         table = pd.DataFrame(PARTS[name]()).fillna({"peer": ""})
         table = table.map(lambda value: float(f"{value:.4g}") if isinstance(value, float) else value)

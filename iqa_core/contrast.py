@@ -278,7 +278,7 @@ def about(pictures: Sequence[Tensor]) -> str:
     """16 letters that tell pictures from others: by their names, or by all that is in them."""
     digest = hashlib.sha256()
     for part in pictures.dataset.table["image"] if isinstance(pictures, Pictures) else pictures:
-        digest.update(part.encode() if isinstance(part, str) else part.numpy())
+        digest.update(part.encode() if isinstance(part, str) else part.contiguous().numpy())
     return digest.hexdigest()[:16]
 
 

@@ -117,7 +117,7 @@ def stamp(path: str | Path) -> str:
 
 
 class Kept(dict, AbstractContextManager):
-    """A dict of names and rows (tensors of one shape) that fills a file: it is written every minute and at the end.
+    """A dict of names and rows (tensors or lists, all of one length) that fills a file, every minute and at the end.
 
     So what took long to compute is there when a process was killed. A damaged file counts as empty, with one sentence.
 
@@ -145,7 +145,7 @@ class Kept(dict, AbstractContextManager):
 
     def __exit__(self, *_) -> None:
         if self:
-            write_tensors(self.path, {"names": [*self], "rows": torch.stack([*self.values()])})
+            write_tensors(self.path, {"names": [*self], "rows": torch.stack([*map(torch.as_tensor, self.values())])})
 
 
 def half(module: nn.Module) -> dict[str, torch.Tensor]:

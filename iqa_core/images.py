@@ -3,7 +3,6 @@
 A picture is a float32 RGB tensor in [0, 1] of shape (3, H, W); a batch is (B, 3, H, W).
 """
 
-import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,11 +47,10 @@ def load(path: str | Path) -> torch.Tensor:
     if path.stat().st_size == 0:
         raise ImageError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
     try:
-        # A decompression bomb is an error here, not a warning that nobody reads.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                array = _rgb_array(ImageOps.exif_transpose(picture))
+        with Image.open(path) as picture:
+            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:  # for Pillow a warning, which nobody reads
+                raise ValueError(f"{picture.width} x {picture.height} pixels, perhaps an attack")
+            array = _rgb_array(ImageOps.exif_transpose(picture))
     except Exception as error:  # Pillow's plugins raise many kinds; all of them mean the same to the reader
         raise ImageError(f"{path}: cannot be read as a picture ({error}). Replace or remove this file.") from error
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()

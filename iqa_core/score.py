@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from secrets import token_hex
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -145,7 +146,7 @@ def score_paths(paths: str | Path | Iterable[str | Path], reference: str | Path 
     path = cache_dir() / "scores" / f"{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.pt"
     keys, errors = [f"{file} {stamp(file)}" for file in files], [""] * len(files)
     with Kept(path) as known, ThreadPoolExecutor() as pool:
-        todo = [i for i, key in enumerate(keys) if key not in known or known[key].isnan().any()]
+        todo = [i for i, key in enumerate(keys) if np.isnan(known.get(key, np.nan)).any()]
         sizes, most, batches = {i: images.size(files[i]) for i in todo}, 2**23 if torch.cuda.is_available() else 2**17, []
         for size, group in groupby(sorted(todo, key=sizes.get), sizes.get):
             group, count = [*group], max(1, most // max(1, size[0] * size[1]))
@@ -154,12 +155,12 @@ def score_paths(paths: str | Path | Iterable[str | Path], reference: str | Path 
         coming = next(waiting)
         for where in progress(batches, "score"):
             now, coming = coming, next(waiting)  # the next ones are read while these are scored
-            for i, future in zip(where, now):
-                known[keys[i]], errors[i] = torch.full((len(methods),), torch.nan, dtype=torch.double), future.result()[1]
+            for i, future in zip(where, now):  # lists: many small tensors between large pictures would tear memory up
+                known[keys[i]], errors[i] = [np.nan] * len(methods), future.result()[1]
             good = {i: future.result()[0] for i, future in zip(where, now) if not errors[i]}
             for j, m in enumerate(methods if good else ()):
                 for i, (value, error) in zip(good, _score(m, [*good.values()], longest)):
                     known[keys[i]][j], errors[i] = value, f"{files[i]}: {error}" if error else errors[i]
     path.unlink(missing_ok=True)
-    rows = [[str(file), *known[key].tolist(), error] for file, key, error in zip(files, keys, errors)]
+    rows = [[str(file), *map(float, known[key]), error] for file, key, error in zip(files, keys, errors)]
     return pd.DataFrame(rows, columns=["image", *(m.name for m in methods), "error"])

@@ -104,3 +104,10 @@ def test_random_crops_depend_on_the_seed_and_unknown_ways_are_said():
     assert not torch.equal(images.crops(x, 32, "random", seed=1), images.crops(x, 32, "random", seed=2))
     with pytest.raises(ValueError, match="'five', 'grid' or 'random'"):
         images.crops(x, 32, "tiles")
+
+
+def test_a_picture_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
+    images.save(tmp_path / "x.png", torch.rand(3, 40, 50))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)
+    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(images.ImageError, match="x.png.*50 x 40 pixels"):
+        images.load(tmp_path / "x.png")
