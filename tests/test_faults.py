@@ -71,7 +71,8 @@ EQUAL = "yoto", "qfm-iqm, no consistency", "dri-iqa, predictor alone"
 def find(folder: Path) -> None:
     """In each of two processes."""
     AcceleratorState._reset_state(reset_partial_state=True)  # the process that was forked may have been alone before
-    torch.set_num_threads(1)  # and its other threads are lost
+    torch.set_num_threads(1)  # and its other threads are lost,
+    os.environ["OMP_NUM_THREADS"] = "1"  # which accelerate must not ask for again
     dri.cache_dir = lambda: folder
     for what in (*EQUAL, "re-iqa", "dri-iqa, extractor"):
         history = losses(what, data.from_csv(folder / "mine.csv", low=0, high=1))
