@@ -144,7 +144,8 @@ class CropMethod:
     """A network that is trained on random crops, and scores a picture by the mean over fixed crops.
 
     A child brings `name`, `config_class`, `network` (config -> module that maps crops, and maybe crops of the
-    reference, to scores (B,)), `learner()`, `loss(batch)` and maybe a `rate(epoch)` of its own. Its config has `crop`, `epochs`, `batch` and `test_crops`. `tasks` says what it is judged on: "NR", "FR" or both.
+    reference, to scores (B,)), `learner()`, `loss(batch)` and maybe a `rate(epoch)` of its own. Its config has `crop`,
+    `epochs`, `batch` and `test_crops`. `tasks` says what it is judged on: "NR", "FR" or both.
     """
 
     tasks: tuple[str, ...] = ("NR",)
