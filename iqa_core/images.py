@@ -4,6 +4,7 @@ A picture is a float32 RGB tensor in [0, 1] of shape (3, H, W); a batch is (B, 3
 """
 
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,39 @@ from PIL import Image, ImageOps
 from iqa_core.files import atomic
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".jp2")
+
+
+# Pillow lists their suffixes, but they hold no raster image that it could decode by itself: stubs (BUFR, GRIB,
+# HDF5, MPEG), vector graphics (EPS, PDF, WMF), tables of measurements (FITS) and of words (IPTC).
+_NO_RASTER_IMAGE = frozenset(["BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"])
+
+
+@cache
+def _register_heif() -> None:
+    """Let Pillow read HEIC, the format of most phones, if the optional package pillow-heif is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return
+    pillow_heif.register_heif_opener()
+
+
+def readable_suffixes() -> frozenset[str]:
+    """The suffixes of all raster images that the installed Pillow can open, in lower case and with their dot.
+
+    They differ between machines: AVIF needs Pillow 11.3 or later, `.heic` the optional package pillow-heif.
+
+    >>> {".png", ".jpg", ".jfif", ".mpo", ".pgm", ".tga"} <= readable_suffixes(), ".pdf" in readable_suffixes()
+    (True, False)
+    """
+    _register_heif()
+    suffixes = {
+        suffix.lower()
+        for suffix, format_name in Image.registered_extensions().items()
+        if format_name in Image.OPEN and format_name not in _NO_RASTER_IMAGE
+    }
+    suffixes.add(".mpo")  # Pillow opens it as a JPEG, but lists it only among the formats that it writes
+    return frozenset(suffixes)
 
 
 class ImageError(ValueError):
