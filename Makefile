@@ -1,21 +1,25 @@
-# make reproduce   sets everything up, runs the notebooks and the baselines, prints the leaderboard
+# make reproduce   sets everything up, trains and judges every method and baseline, prints the tables
+# make results     puts the rows of finished quick and full runs into the ledger, and renders README, RESULTS and figures
 # make test        sets everything up, runs all tests and all notebooks
-# make lab         opens the notebooks in JupyterLab
+# make lab         opens the notebooks in JupyterLab, in quick mode
 # make bench       times the kit beside its peers
-# MODE=smoke|quick|full says how much `make reproduce` computes; IQA_DATA=folder says where datasets lie.
+# MODE=smoke|quick|full (or IQA_MODE) says how much is computed; IQA_DATA=folder says where datasets lie.
 
 PYTHON ?= python3
-MODE ?= smoke
 BIN := .venv/bin
-export IQA_MODE := $(MODE)
 # Threads that wait should sleep: spinning ones slow everything down many times when the machine has other work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: reproduce test lab bench clean
+.PHONY: reproduce results test lab bench clean
 .DEFAULT_GOAL := reproduce
 
+# A person who opens a notebook wants what its text describes (quick); `make reproduce` alone is a run-through (smoke).
+reproduce: export IQA_MODE := $(or $(MODE),$(IQA_MODE),smoke)
 reproduce: .venv/ready
 	$(BIN)/python figures/reproduce.py
+
+results: .venv/ready
+	$(BIN)/python figures/reproduce.py results
 
 # Tests always run small. One thread a worker: two workers with two threads each would fight over two cores.
 test: export IQA_MODE := smoke
@@ -24,15 +28,18 @@ test: .venv/ready
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --doctest-modules --durations=5
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
 
+lab: export IQA_MODE := $(or $(MODE),$(IQA_MODE),quick)
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
+bench: export IQA_MODE := $(or $(MODE),$(IQA_MODE),smoke)
 bench: .venv/ready
 	@$(call install,bench)
 	$(BIN)/python figures/bench_distortions.py
 	$(BIN)/python figures/bench_pairs.py
 	$(BIN)/python figures/bench.py
 
+comma := ,
 install = if command -v uv >/dev/null 2>&1; then uv pip install --python $(BIN)/python -e '.[$(1)]'; \
 	elif [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --python $(BIN)/python -e '.[$(1)]'; \
 	else $(BIN)/python -m pip install -e '.[$(1)]'; fi
@@ -45,7 +52,7 @@ install = if command -v uv >/dev/null 2>&1; then uv pip install --python $(BIN)/
 	@echo "Setting up .venv (torch, torchvision, timm, JupyterLab); a few minutes on a slow network ..."
 	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" .venv; \
 	else $(PYTHON) -m venv .venv && { $(BIN)/python -m pip install --quiet uv || true; }; fi
-	@$(call install,test)
+	@$(call install,lab$(comma)test)
 	@touch $@
 
 clean:

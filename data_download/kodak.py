@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from data_download.fetch import DownloadError, Unavailable, answers, downloads, fetch, mirrored
 from data_download.tables import DatasetError
@@ -129,7 +128,7 @@ def fetch_kodak(progress: bool = True) -> Path:
 
 def _download(folder: Path, sources: list[str], progress: bool) -> None:
     """Every photograph, from the first source that delivers the right pixels."""
-    for number in tqdm(range(1, 25), "Kodak", unit="picture", disable=None if progress else True):
+    for number in files.progress(range(1, 25), "Kodak", show=progress, unit="image"):
         name = f"kodim{number:02d}.png"
         urls = mirrored("kodak", name) + [source.format(number) for source in sources]
         shutil.copy(fetch(urls, downloads("kodak") / name, verify=partial(_pixels, number), progress=False), folder)

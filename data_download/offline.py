@@ -17,7 +17,6 @@ import pandas as pd
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
 from data_download.kadid_cells import kadid_cells
 from iqa_core import distortions, files, images
@@ -172,7 +171,7 @@ def make(folder: Path) -> None:
         images.save(folder / "references" / f"{name}.png", picture)
     rows = []
     with ThreadPoolExecutor() as pool:  # PNG compression runs outside Python's lock
-        for number, kind in enumerate(tqdm(distortions.TYPES, "offline set", delay=2), start=1):
+        for number, kind in enumerate(files.progress(distortions.TYPES, "offline set"), start=1):
             for step in (0, 2):
                 levels = [(c + number + step) % 5 + 1 for c in range(len(CONTENTS))]
                 generator = torch.Generator().manual_seed(100 * number + step)

@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
 from data_download import kodak as photographs
 from data_download.tables import DatasetError, published
@@ -142,8 +141,8 @@ def make(folder: Path, rows: pd.DataFrame, progress: bool = True) -> None:
     jobs = list(rows[["content", "type"]].drop_duplicates().itertuples(index=False, name=None))
     # Threads do: numpy, scipy and Pillow compute outside Python's lock, and a killed run leaves no process
     # behind.
-    quiet = None if progress else True  # None: no bar where there is no terminal
-    with tqdm(total=5 * len(jobs), desc="TID2013 from Kodak", unit="picture", disable=quiet) as bar:
+    total = 5 * len(jobs)
+    with files.progress(what="TID2013 from Kodak", show=progress, total=total, unit="image") as bar:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(write, jobs))
     rows.to_csv(folder / "table.csv", index=False)
@@ -172,7 +171,7 @@ def measure(folder: str | Path, progress: bool = True) -> pd.DataFrame:
     rows = pd.read_csv(Path(folder) / "table.csv")
     found = []
     groups = rows.groupby(["reference", "type"], sort=False)
-    for (name, _), group in tqdm(groups, "metrics", disable=None if progress else True):
+    for (name, _), group in files.progress(groups, "metrics", show=progress):
         r = np.asarray(Image.open(Path(folder) / name))
         xs = [np.asarray(Image.open(Path(folder) / image)) for image in group["image"]]
         pairs = xs, [r] * len(xs)

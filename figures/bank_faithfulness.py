@@ -16,10 +16,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
-from tqdm import tqdm  # noqa: E402
 
 from data_download.kadid_cells import kadid_cells  # noqa: E402
-from iqa_core import data, images, metrics, plot  # noqa: E402
+from iqa_core import data, files, images, metrics, plot  # noqa: E402
 from iqa_core.distortions import TYPES, distort  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -38,7 +37,7 @@ def measure() -> pd.DataFrame:
     # 384 x 512 as in KADID: several parameters are in pixels
     x = torch.stack([images.crops(kodak.image(i), 384, "grid", n=1)[0] for i in range(len(kodak))])
     rows = []
-    for number, kind in enumerate(tqdm(TYPES, "cells", delay=2), start=1):
+    for number, kind in enumerate(files.progress(TYPES, "cells"), start=1):
         for level in range(1, 6):
             y = torch.cat([distort(part, kind, level, torch.Generator().manual_seed(number)) for part in x.split(8)])
             rows.append({"type": number, "name": kind, "level": level,

@@ -38,6 +38,14 @@ def labels(rows: pd.DataFrame) -> list[str]:
     return ["" if text == above else text for above, text in pairwise(["", *found])]
 
 
+def table(path: Path | None = None) -> pd.DataFrame:
+    """The claims in short, for a terminal: paper, claim, dataset, effect with its interval, verdict."""
+    rows = pd.read_csv(path or Path(__file__).with_suffix(".csv"), keep_default_na=False)
+    effect = [f"{row.effect:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows.itertuples()]
+    return pd.DataFrame({"paper": rows["paper"], "claim": rows["text"].replace(SHORT), "on": rows["dataset"],
+                         "effect": effect, "verdict": rows["verdict"]})
+
+
 def draw(folder: Path, path: Path | None = None) -> None:
     """The figure into a folder; from another file than `claims.csv`, if one is named."""
     rows = pd.read_csv(path or Path(__file__).with_suffix(".csv"), keep_default_na=False)

@@ -1,12 +1,13 @@
-"""Four papers and the baselines side by side: the same pictures, the same splits, every set that is here.
+"""Four papers and the baselines side by side: the same images, the same splits, every set that is here.
 
     python figures/compare.py [scores] [weights] [speed]
 
 Every method is trained on the training part of each set and tested on its test part and on that of every other set
 (variants "..., from NAME"). Rows go into the ledger; those that it has are not computed again, so a stopped run goes
 on. IQA_MODE=quick (default) takes a part of each set and 5 splits, full all of it, the papers' settings and 10 splits.
+`make reproduce` does the same with a ledger of its own, and knows one mode more: smoke, a run-through of a few minutes.
 `weights` copies what was trained on split 0 into the package: these files are what `iqa_core.score` reads. `speed`
-measures how long these take for one picture and how much memory, each in a process of its own, into `speed.csv`.
+measures how long these take for one image and how much memory, each in a process of its own, into `speed.csv`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import time
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import report
@@ -27,9 +29,12 @@ import trainings
 from data_download import kodak
 from iqa_core import baselines, data, dri, files, ledger, metrics, protocol, qfm, reiqa, score, yoto
 
-SEEDS = {"quick": range(5), "full": range(10)}
-PICTURES = {"quick": {"tid2013-kodak": 900, "biq2021": 1500, "offline": 450}, "full": {}}  # at most so many
-CONFIGS = {"quick": (yoto.QUICK, qfm.QUICK, dri.QUICK), "full": (yoto.YOTOConfig(), qfm.QFMConfig(), dri.DRIConfig())}
+SEEDS = {"smoke": range(2), "quick": range(5), "full": range(10)}
+EVERYTHING = 10**9
+SMOKE_IMAGES = 90  # at most so many of each set
+IMAGES = {"tid2013-kodak": 900, "biq2021": 1500, "offline": 450}  # at most so many in quick mode
+CONFIGS = {"smoke": (yoto.SMOKE, qfm.SMOKE, dri.SMOKE), "quick": (yoto.QUICK, qfm.QUICK, dri.QUICK),
+           "full": (yoto.YOTOConfig(), qfm.QFMConfig(), dri.DRIConfig())}
 NEED_REFERENCES = ("psnr", "ssim", "ms_ssim", "re-iqa fr")
 CHEAP = (*NEED_REFERENCES, "brisque", "frozen ridge", "re-iqa")
 METHODS = (*CHEAP, "qfm-iqm", "yoto", "dri-iqa")
@@ -40,23 +45,42 @@ WEIGHTS = Path(protocol.__file__).parent / "weights"
 
 def names() -> list[str]:
     """The scored sets that this machine can offer."""
-    found = ["offline", *(name for name in data.available() if data.cards()[name].low is not None)]
+    names = ["offline", *(name for name in data.available() if data.cards()[name].low is not None)]
     try:
         kodak.fetch_kodak()
-        found.insert(1, "tid2013-kodak")
+        names.insert(1, "tid2013-kodak")
     except kodak.KodakUnavailable as error:
         print(f"TID2013 is left out: {error}", flush=True)
-    return found
+    return names
+
+
+def at_most(name: str, mode: str) -> int:
+    """How many images of a set a mode takes."""
+    return {"smoke": SMOKE_IMAGES, "quick": IMAGES.get(name, EVERYTHING), "full": EVERYTHING}[mode]
 
 
 def sets(mode: str) -> dict[str, data.Dataset]:
-    """As many pictures of each set as the mode takes."""
-    return {name: data.load(name).thin(PICTURES[mode].get(name, 10**9)) for name in names()}
+    """As many images of each set as the mode takes."""
+    return {name: data.load(name).thin(at_most(name, mode)) for name in names()}
 
 
-def tested(found: dict[str, data.Dataset], name: str) -> list[data.Dataset]:
+def tested(datasets: dict[str, data.Dataset], name: str) -> list[data.Dataset]:
     """The sets to which a method applies."""
-    return [dataset for dataset in found.values() if dataset.card.reference or name not in NEED_REFERENCES]
+    return [dataset for dataset in datasets.values() if dataset.card.reference or name not in NEED_REFERENCES]
+
+
+def trained(datasets: dict[str, data.Dataset], name: str, mode: str) -> list[data.Dataset]:
+    """The sets on which a method is trained.
+
+    In smoke the slow ones learn only on the set that is made here. In full they need a GPU: at the papers' settings a
+    CPU would take weeks.
+    """
+    applies = tested(datasets, name)
+    if mode == "full" and name not in CHEAP and not torch.cuda.is_available():
+        return []
+    if mode == "smoke" and name not in CHEAP:
+        return [dataset for dataset in applies if dataset.card.proxy]
+    return applies
 
 
 def kept_file(mode: str, name: str, dataset: data.Dataset, seed: int) -> Path:
@@ -64,7 +88,7 @@ def kept_file(mode: str, name: str, dataset: data.Dataset, seed: int) -> Path:
 
 
 def build(name: str, dataset: data.Dataset, mode: str, seed: int):
-    """A method, ready to be trained on a set. What it learns is kept in the cache folder."""
+    """A method, ready to be trained on a set. What it learns is kept in the cache folder, but not in smoke."""
     of_yoto, of_qfm, of_dri = CONFIGS[mode]
     if name in ("psnr", "ssim", "ms_ssim"):
         return baselines.FullReference(name)
@@ -72,60 +96,113 @@ def build(name: str, dataset: data.Dataset, mode: str, seed: int):
         "brisque": (baselines.Brisque,), "frozen ridge": (baselines.FrozenRidge,), "re-iqa": (reiqa.ReIQA,),
         "re-iqa fr": (reiqa.ReIQA, reiqa.ReIQAConfig(full_reference=True)), "qfm-iqm": (qfm.QFMIQM, of_qfm),
         "yoto": (yoto.YOTO, of_yoto if dataset.card.reference else dataclasses.replace(of_yoto, task="nr")),
-        # its first stages need pristine pictures; a set without references has none
+        # its first stages need pristine images; a set without references has none
         "dri-iqa": (dri.DRIIQA, of_dri, None if dataset.card.reference else data.load("cid22"))}[name]
 
     class Kept(base):
         def fit(self, train: data.Dataset, val: data.Dataset | None = None):
-            super().fit(train, val if name in CHEAP else None)  # the last epoch counts, and looking at others takes time
-            self.save(kept_file(mode, name, dataset, seed))
+            super().fit(train, val if name in CHEAP else None)  # the last epoch counts; looking at others takes time
+            if mode != "smoke":
+                self.save(kept_file(mode, name, dataset, seed))
             return self
 
     return Kept(*settings)
 
 
-def train(job: tuple) -> None:
-    """One method on one set, on one split or several, tested on all sets."""
-    name, on, seeds, mode = job
-    found = sets(mode)
-    dataset, others = found[on], [other for other in tested(found, name) if other.name != on]
-    for seed in seeds:
-        rows = protocol.run(build(name, dataset, mode, seed), dataset, [seed], mode, others=others)
-        known = ledger.read().set_index(ledger.KEY).index  # a row that is there may have claims resting on it
-        ledger.append(rows[~rows.set_index(ledger.KEY).index.isin(known)])
-        print(rows[["method", "variant", "dataset", "seed", "srcc", "minutes"]].round(3).to_string(
-            header=False, index=False), flush=True)
+class Job(NamedTuple):
+    """One method on one set: which splits, in which mode, into which ledger (None = the committed one)."""
+
+    method: str
+    dataset: str
+    seeds: list[int]
+    mode: str
+    ledger: Path | None
+
+    def __str__(self) -> str:
+        return f"{self.method} on {self.dataset}, split{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"
 
 
-def scores(mode: str) -> None:
-    """All methods on all sets; split by split, so that a run that is stopped has whole splits."""
-    found, known = sets(mode), ledger.read()
+def train(job: Job) -> tuple[pd.DataFrame | None, str]:
+    """One method on one split or several, tested on all sets (in smoke on its own). Its rows, and what went wrong."""
+    datasets = sets(job.mode)
+    dataset, others = datasets[job.dataset], []
+    if job.mode != "smoke":
+        others = [other for other in tested(datasets, job.method) if other.name != job.dataset]
+    tables = []
+    try:
+        for seed in job.seeds:
+            method = build(job.method, dataset, job.mode, seed)
+            rows = protocol.run(method, dataset, [seed], job.mode, others=others)
+            known = read_ledger(job.ledger).set_index(ledger.KEY).index  # claims may rest on a row that is there
+            rows = rows[~rows.set_index(ledger.KEY).index.isin(known)]
+            ledger.append(rows, job.ledger)
+            tables.append(rows)
+    except Exception as error:  # one method that fails must not take the others along; `scores` names it
+        return None, f"{type(error).__name__}: {error}"
+    return pd.concat(tables), ""
+
+
+def describe(job: Job, result: tuple[pd.DataFrame | None, str]) -> str:
+    """One line about a finished job: the median SRCC on its own set."""
+    rows, error = result
+    if error:
+        return f"{job} FAILED: {error}"
+    own = rows[(rows["dataset"] == job.dataset) & ~rows["variant"].str.contains("best epoch")]
+    if own.empty:
+        return f"{job}: tested on the other sets"
+    parts = [f"{variant or job.method} {srcc:.3f}" for variant, srcc in own.groupby("variant")["srcc"].median().items()]
+    return f"{job} of {own['images'].iloc[0]} images: SRCC {', '.join(parts)}"
+
+
+def read_ledger(path: Path | None) -> pd.DataFrame:
+    """The rows of a ledger; none where it does not exist yet."""
+    try:
+        return ledger.read(path)
+    except FileNotFoundError:
+        return pd.DataFrame(columns=ledger.COLUMNS)
+
+
+def plan(mode: str, path: Path | None = None) -> list[Job]:
+    """The jobs whose rows a ledger lacks; split by split, so that a run that is stopped has whole splits."""
+    datasets, known = sets(mode), read_ledger(path)
     known = known[known["mode"] == mode]
 
     def lacks(name: str, on: str) -> dict[int, bool]:
         """Seeds of which the ledger lacks a row that `train` makes; True, if it is the one on the set's own test part."""
-        method, dataset = build(name, found[on], mode, 0), found[on]
-        others = [other for other in tested(found, name) if other.name != on and hasattr(method, "fit")]
+        method, dataset = build(name, datasets[on], mode, 0), datasets[on]
+        others = [other for other in tested(datasets, name)
+                  if other.name != on and hasattr(method, "fit") and mode != "smoke"]
 
         def seen(where: data.Dataset, end: str) -> set[int]:
-            mine = known[(known["method"] == method.name) & (known["dataset"] == where.name) & (known["images"] == len(where))]
+            mine = known[(known["method"] == method.name) & (known["dataset"] == where.name)
+                         & (known["images"] == len(where))]
             start = re.escape(getattr(method, "variant", ""))
-            return set(mine[mine["variant"].str.fullmatch(f"{start}(: NR)?{end}")]["seed"])
+            return set(mine[mine["variant"].astype(str).str.fullmatch(f"{start}(: NR)?{end}")]["seed"])
 
         own = seen(dataset, "")
         across = set.intersection(*(seen(other, f", from {on}") for other in others), set(SEEDS[mode]))
         return {seed: seed not in own for seed in SEEDS[mode] if seed not in own & across}
 
     jobs, late = [], []
-    for name, on in [(name, dataset.name) for name in METHODS for dataset in tested(found, name)]:
+    for name, on in [(name, dataset.name) for name in METHODS for dataset in trained(datasets, name, mode)]:
         todo = lacks(name, on)
         if name in CHEAP:  # features once for all splits
-            jobs += [(name, on, [*todo], mode)] if todo else []
+            jobs += [Job(name, on, [*todo], mode, path)] if todo else []
         else:  # first what has no row at all, split by split; last what is only to be tested on the other sets
-            late += [((not own, seed, found[on].card.proxy), (name, on, [seed], mode)) for seed, own in todo.items()]
-    jobs += [job for _, job in sorted(late, key=lambda pair: pair[0])]
-    for _ in trainings.side_by_side(train, jobs):
-        pass
+            late += [((not own, seed, datasets[on].card.proxy), Job(name, on, [seed], mode, path))
+                     for seed, own in todo.items()]
+    late = [job for _, job in sorted(late, key=lambda pair: pair[0])]
+    return late + jobs if mode == "smoke" else jobs + late  # with few jobs the longest must not come last
+
+
+def scores(mode: str, path: Path | None = None, patience: float | None = None) -> list[str]:
+    """All methods on all sets, into a ledger. Returns a sentence for each job that failed."""
+    jobs, failed = plan(mode, path), []
+    results = trainings.side_by_side(train, jobs, fresh=mode != "smoke", patience=patience)
+    for job, (_, error) in trainings.announced(results, len(jobs), describe):
+        if error:
+            failed.append(f"{job}: {error}")
+    return failed
 
 
 def weights(mode: str) -> None:
@@ -166,10 +243,15 @@ def cost(job: tuple[str, int, int]) -> dict:
 def speed(mode: str) -> None:
     """One line a method and size; memory is the growth of the process's peak by loading and scoring."""
     jobs = [(name, *size) for name in score.METHODS for size in ((384, 512), (768, 1024))]
-    table = pd.DataFrame(trainings.side_by_side(cost, jobs, workers=1))
+    table = pd.DataFrame(row for _, row in trainings.side_by_side(cost, jobs, workers=1))
     table.round({"ms": 1, "memory_mb": 0}).to_csv(Path(__file__).with_name("speed.csv"), index=False)
     print(table.round(1).to_string(index=False))
 
 
+def scores_or_stop(mode: str) -> None:
+    if failed := scores(mode):
+        raise SystemExit("\n".join(["These failed:", *failed]))
+
+
 if __name__ == "__main__":
-    trainings.main({"scores": scores, "weights": weights, "speed": speed})
+    trainings.main({"scores": scores_or_stop, "weights": weights, "speed": speed})

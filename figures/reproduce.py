@@ -1,7 +1,12 @@
-"""`make reproduce`: prepare the data, judge the methods, run the notebooks, print the leaderboard and the claims.
+"""`make reproduce`: prepare the data, train and judge every method and baseline, print the tables, draw the figures.
 
-IQA_MODE says how much: smoke (minutes), quick (all methods on all sets, hours: `compare`), full (what needs no training,
-all pictures). Every number goes into ledger.csv; the tables in README.md are rendered from there.
+IQA_MODE says how much: smoke (a run-through of a few minutes), quick (every method on every set, hours on a CPU), full
+(all images and ten splits; the papers' settings where there is a GPU). A run writes into build/MODE and nowhere else:
+its own ledger, its own figures. A quick or full run that was stopped goes on from its ledger.
+
+    python figures/reproduce.py             what `make reproduce` does
+    python figures/reproduce.py results     what `make results` does: the rows of finished quick and full runs go into
+                                            figures/ledger.csv, and README, RESULTS and figures are rendered from it
 """
 
 from __future__ import annotations
@@ -9,112 +14,124 @@ from __future__ import annotations
 import os
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
+import claims
 import compare
 import pandas as pd
 import report
 import results
-from trainings import side_by_side
+import torch
 
 from data_download import tid2013_kodak
-from iqa_core import baselines, data, dri, ledger, modes, protocol, qfm, reiqa, yoto
+from iqa_core import data, files, ledger, modes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-BUILT = ROOT / "build" / "notebooks"
-PICTURES = {"smoke": 180, "full": 10**9}  # at most so many of a dataset
-SEEDS = {"smoke": 2, "full": 10}
+README, RESULTS = ROOT / "README.md", HERE / "RESULTS.md"
+PATIENCE = 600.0  # seconds without any finished job after which a smoke run is given up
 
 
 def say(text: str) -> None:
-    print(f"[{time.perf_counter() - START:5.0f} s] {text}", flush=True)
+    """One line with the seconds since the start."""
+    print(f"[{time.perf_counter() - START:4.0f} s] {text}", flush=True)
 
 
-def methods(dataset: data.Dataset, mode: str) -> list:
-    """What makes each method that applies to a set; trainings only as a run-through, the scripts of the papers take longer."""
-    found = [baselines.Brisque, baselines.FrozenRidge, reiqa.ReIQA]
-    if mode == "smoke" and dataset.card.proxy:  # those that take longest first
-        found = [partial(yoto.YOTO, yoto.SMOKE), partial(dri.DRIIQA, dri.SMOKE), partial(qfm.QFMIQM, qfm.SMOKE)] + found
-    return found + [partial(baselines.FullReference, name) for name in ("psnr", "ssim", "ms_ssim") if dataset.card.reference]
+def built(mode: str) -> Path:
+    """Where a run of a mode writes."""
+    return ROOT / "build" / mode
 
 
-def judge(job: tuple[str, int, str]) -> pd.DataFrame:
-    """One method on one set, seeds x splits, into the ledger. Returns its rows."""
-    name, number, mode = job
-    dataset = data.load(name).thin(PICTURES[mode])
-    rows = protocol.run(methods(dataset, mode)[number](), dataset, seeds=range(SEEDS[mode]), mode=mode)
-    ledger.append(rows)
-    return rows
+def comparison(path: Path | None = None, mode: str = "quick") -> pd.DataFrame:
+    """Median SRCC and quartiles of every method on equal images and splits, a column a set."""
+    rows = results.compared(path, mode)
+
+    def text(srcc: pd.Series) -> str:
+        if len(srcc) == 1:
+            return f"{srcc.median():.3f}, 1 split"
+        return f"{srcc.median():.3f} [{srcc.quantile(0.25):.3f}, {srcc.quantile(0.75):.3f}], {len(srcc)} splits"
+
+    table = rows.groupby(["name", "dataset"])["srcc"].agg(text).unstack()
+    order = [name for name, _ in results.SHOWN.values()]
+    return table.reindex(order).dropna(how="all").fillna("").reset_index(names="SRCC")
 
 
-def run_notebook(path: Path) -> str:
-    """Execute a notebook into build/notebooks; the committed one stays as it is. Returns why it stopped, "" if it did not."""
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
-
-    notebook, why = nbformat.read(path, as_version=4), ""
-    try:
-        NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": str(path.parent)}},
-                       extra_arguments=["--IPKernelApp.log_level=ERROR"]).execute()  # no word of local sockets
-    except CellExecutionError as error:
-        why = str(error).strip().splitlines()[-1]
-    nbformat.write(notebook, BUILT / path.name)
-    return why
+def prepare(mode: str) -> None:
+    """Make the sets that this kit makes, and say what is there."""
+    root = os.environ.get("IQA_DATA")
+    say(f"mode {mode}; datasets from {files.data_root() if root else 'no folder, because IQA_DATA is not set'}")
+    for name, dataset in compare.sets(mode).items():
+        say(f"  {name}: {len(dataset)} images")
+    if mode == "full" and not torch.cuda.is_available():
+        say("there is no GPU: YOTO, QFM-IQM and DRI-IQA are left out, the papers' settings would take weeks")
 
 
-def run_notebooks() -> list[str]:
-    """All notebooks. Returns what failed."""
-    BUILT.mkdir(parents=True, exist_ok=True)
-    paths, failed = sorted((ROOT / "notebooks").glob("*.ipynb")), []
-    for path, why in zip(paths, side_by_side(run_notebook, paths, fresh=False)):
-        say(f"  {path.name}" + (f" stopped: {why}" if why else ""))
-        failed += [path.name] if why else []
-    return failed
-
-
-def comparison() -> pd.DataFrame:
-    """Median SRCC and quartiles of every method on equal pictures and splits, a column a set."""
-    groups = results.compared().groupby(["name", "dataset"])["srcc"]
-    text = groups.agg(lambda v: f"{v.median():.3f} [{v.quantile(0.25):.3f}, {v.quantile(0.75):.3f}], {len(v)} splits"
-                      if len(v) > 1 else f"{v.median():.3f}, 1 split")
-    return text.unstack().reindex([name for name, _ in results.SHOWN.values()]).dropna(how="all").reset_index(names="SRCC")
-
-
-def main() -> int:
-    mode = modes.mode()
-    say(f"mode {mode}; datasets from {os.environ.get('IQA_DATA') or 'no folder: IQA_DATA is not set'}")
-    names = compare.names()
-    say(f"datasets: {', '.join(names)}")
-    tables = []
-    if mode == "quick":
-        compare.scores(mode)
-        tables.append(results.compared())
-    else:
-        jobs = [(name, number, mode) for name in names for number in range(len(methods(data.load(name), mode)))]
-        for job, rows in zip(jobs, side_by_side(judge, jobs, fresh=False)):
-            say(f"  {rows['method'].iloc[0]} on {job[0]}: {rows['images'].iloc[0]} pictures, {SEEDS[mode]} splits")
-            tables.append(rows)
-    if mode == "full" and "tid2013-kodak" in names:
+def run(mode: str) -> int:
+    """Prepare, judge, draw, print. Returns 0, or 1 if a method failed."""
+    folder = built(mode)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "ledger.csv"
+    if mode == "smoke":
+        path.unlink(missing_ok=True)
+    elif path.is_file():
+        say(f"{len(ledger.read(path))} rows are there from an earlier run; to begin anew, delete {folder}")
+    prepare(mode)
+    failed = compare.scores(mode, path, PATIENCE if mode == "smoke" else None)
+    say("figures")
+    if mode == "full" and "tid2013-kodak" in compare.names():
         table = tid2013_kodak.faithfulness(data.load("tid2013-kodak").root)
-        table.to_csv(HERE / "tid2013_kodak.csv", index=False, float_format="%.3f")
-    say("notebooks, as they finish")
-    failed = run_notebooks()
-    report.stamp(ROOT / "README.md", "ledger", ledger.leaderboard())
-    report.stamp(ROOT / "README.md", "comparison", comparison())
-    report.stamp(ROOT / "README.md", "claims", ledger.claims())
-    report.stamp(ROOT / "README.md", "datasets", data.overview().reset_index())
-    now = protocol.summary(pd.concat(tables))[["dataset", "method", "variant", "seeds", "n", "srcc", "srcc_25", "srcc_75"]]
-    print(f"\nThis run, mode {mode}: median over the splits, with quartiles\n{now.round(3).to_string(index=False)}")
-    print(f"\nThe ledger: each method in the most thorough mode so far\n{ledger.leaderboard().to_string(index=False)}")
-    print(f"\nClaims of the papers, tested here\n{ledger.claims().to_string(index=False)}")
-    print(f"\nEvery row: {HERE / 'ledger.csv'}\nPictures: {BUILT} (notebooks with their figures), {HERE} (figures)")
-    say("done" if not failed else f"these notebooks stopped: {', '.join(failed)}")
-    return bool(failed)
+        table.to_csv(folder / "tid2013_kodak.csv", index=False, float_format="%.3f")
+    results.draw(folder, path, mode)
+    claims.draw(folder)
+    print(f"\nThis run, mode {mode}: median SRCC over the splits, with quartiles\n")
+    print(comparison(path, mode).to_string(index=False))
+    print("\nThe stored leaderboard, mode quick: median SRCC over the splits, with quartiles\n")
+    print(comparison().to_string(index=False))
+    print("\nThe papers' claims, as the stored trainings decide them\n")
+    print(claims.table().to_string(index=False))
+    print(f"\nEvery number of this run: {path}")
+    print(f"Figures of this run: {folder / 'results.png'}, {folder / 'claims.png'}")
+    print(f"Everything that was measured before: {RESULTS}")
+    if failed:
+        say("\n".join(["these jobs failed:", *failed]))
+    else:
+        say("done")
+    return int(bool(failed))
+
+
+def publish() -> int:
+    """Rows of quick and full runs into the committed ledger; README, RESULTS and figures from it."""
+    for mode in ("quick", "full"):
+        path = built(mode) / "ledger.csv"
+        if path.is_file():
+            rows = ledger.read(path)
+            ledger.append(rows, HERE / "ledger.csv")
+            print(f"{len(rows)} rows of {path}")
+    report.stamp(README, "comparison", comparison())
+    report.stamp(README, "datasets", data.overview().reset_index())
+    report.stamp(RESULTS, "comparison", comparison())
+    report.stamp(RESULTS, "ledger", ledger.leaderboard(HERE / "ledger.csv"))
+    report.stamp(RESULTS, "claims", ledger.claims(HERE / "claims.csv"))
+    results.draw(HERE)
+    claims.draw(HERE)
+    print(f"written: {README}, {RESULTS}, {HERE / 'results.png'}, {HERE / 'claims.png'}")
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    if arguments not in ([], ["results"]):
+        print(f"{' '.join(arguments)!r} is unknown here; give nothing, or: results", file=sys.stderr)
+        return 2
+    try:
+        return publish() if arguments else run(modes.mode())
+    except KeyboardInterrupt:
+        say("stopped. In quick and full mode the same command goes on from here")
+        return 130
+    except (ValueError, RuntimeError) as error:  # a sentence each; a traceback would hide it
+        say(f"stopped: {error}")
+        return 1
 
 
 if __name__ == "__main__":
     START = time.perf_counter()
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -3,7 +3,7 @@
     python figures/results.py [folder]
 
 A dot is one split, the first on top, a bar the median. Every paper is shown by its full method. Only rows of
-`compare.py` in quick mode count, because they share pictures and splits; methods whose rows are not there yet are
+`compare.py` in quick mode count, because they share images and splits; methods whose rows are not there yet are
 missing.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from compare import PICTURES
+from compare import IMAGES
 from diagram import write
 
 from iqa_core import data, ledger, plot
@@ -32,23 +32,25 @@ SHOWN = {  # (method, variant of its paper): name, kind
 MARKS = {NR: ("o", plot.BLUE), FR: ("s", plot.ORANGE)}
 
 
-def compared(path: Path | None = None) -> pd.DataFrame:
-    """The rows that share pictures and splits, with the columns `name` and `kind`."""
+def compared(path: Path | None = None, mode: str = "quick") -> pd.DataFrame:
+    """The rows of one mode that share images and splits, with the columns `name` and `kind`."""
     rows = ledger.read(path or Path(__file__).with_name("ledger.csv"))
-    rows = rows[(rows["mode"] == "quick") & (rows["images"] == rows["dataset"].map(PICTURES["quick"]))]
+    rows = rows[rows["mode"] == mode]
+    if mode == "quick":  # the ledger has quick rows of other sizes, too
+        rows = rows[rows["images"] == rows["dataset"].map(IMAGES)]
     known = SHOWN | {("yoto", "nr: NR"): ("YOTO", NR)}  # where there are no references it cannot be trained jointly
     keys = pd.Series([*zip(rows["method"], rows["variant"])], rows.index)
     keys = keys[keys.isin(known) & ~((rows["variant"] == "nr: NR") & (rows["dataset"] != "biq2021"))]
     return rows.loc[keys.index].assign(name=[known[key][0] for key in keys], kind=[known[key][1] for key in keys])
 
 
-def draw(folder: Path, path: Path | None = None) -> None:
-    """The figure into a folder; from another ledger than `ledger.csv`, if one is named."""
-    rows = compared(path)
+def draw(folder: Path, path: Path | None = None, mode: str = "quick") -> None:
+    """The figure into a folder; from another ledger than `ledger.csv` or of another mode, if these are named."""
+    rows = compared(path, mode)
     low, high = rows["srcc"].min() - 0.04, rows["srcc"].max() + 0.04
     plot.style()
     figure = plt.figure(figsize=(8.8, 3.6), layout="none")
-    for i, name in enumerate(name for name in PICTURES["quick"] if (rows["dataset"] == name).any()):
+    for i, name in enumerate(name for name in IMAGES if (rows["dataset"] == name).any()):
         card, found = data.cards()[name], rows[rows["dataset"] == name]
         ax = figure.add_axes((0.105 + 0.333 * i, 0.235, 0.22, 0.68), xlim=(low, high))
         order = found.groupby("name")["srcc"].median().sort_values(kind="stable", ascending=False)

@@ -9,22 +9,90 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
 from iqa_core import data, ledger, modes, protocol
 
+SILENCE = 60.0  # seconds without a finished job after which a line says what is still running
 
-def side_by_side(function: Callable, jobs: Iterable, workers: int = 4, fresh: bool = True) -> Iterator:
-    """function(job) for every job, in order, as many at a time as there are cores, `workers` at most, one on a GPU.
 
-    Each in a `fresh` process, so that its peak of memory is its own; or in processes that stay, which saves imports.
+def workers_at_most(limit: int = 4) -> int:
+    """Processes that make sense here: one on a GPU, else one a CPU core, `limit` at most."""
+    return 1 if torch.cuda.is_available() else min(limit, os.cpu_count() or 1)
+
+
+def side_by_side(function: Callable, jobs: Iterable, workers: int = 4, fresh: bool = True,
+                 patience: float | None = None) -> Iterator[tuple]:
+    """Yield (job, function(job)) as jobs finish, as many at a time as there are cores.
+
+    Args:
+        function: of a module, so that another process can import it.
+        jobs: in the order in which they begin.
+        workers: at most so many processes; one on a GPU.
+        fresh: each job in a process of its own, so that its peak of memory is its own; False saves imports.
+        patience: seconds without any finished job after which the rest is given up; None waits for ever.
+
+    Raises:
+        RuntimeError: a process was killed, as the system does when memory is short; or patience is over. The
+            processes that are left are ended first. Whatever else a job raises is raised here.
     """
-    workers = 1 if torch.cuda.is_available() else min(workers, os.cpu_count() or 1)
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))  # the processes share the cores
-    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1 if fresh else None) as pool:
-        yield from pool.imap(function, jobs)
+    jobs = list(jobs)
+    workers = min(workers_at_most(workers), max(1, len(jobs)))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))  # they share the cores
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(workers, context, max_tasks_per_child=1 if fresh else None)
+    waiting = {executor.submit(function, job): job for job in jobs}
+    last = time.monotonic()
+    try:
+        while waiting:
+            done, _ = wait(waiting, timeout=SILENCE, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield waiting.pop(future), future.result()
+            if done:
+                last = time.monotonic()
+                continue
+            running = [str(job) for job in list(waiting.values())[:workers]]
+            silent = time.monotonic() - last
+            if patience is not None and silent > patience:
+                raise RuntimeError(f"no job has ended for {duration(silent)}; given up: {'; '.join(running)}")
+            print(f"  still running, {duration(silent)} since the last news: {'; '.join(running)}", flush=True)
+    except BrokenProcessPool as error:
+        raise RuntimeError("a worker process was killed, perhaps because memory was short. Close other programs, or "
+                           "run it with fewer images, and start it again.") from error
+    finally:
+        if waiting:
+            for process in multiprocessing.active_children():
+                process.kill()
+        executor.shutdown(cancel_futures=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them.
+
+    >>> duration(8), duration(200), duration(9000)
+    ('8 s', '3 min 20 s', '2 h 30 min')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def announced(results: Iterable[tuple], total: int, describe: Callable[[tuple, object], str]) -> Iterator[tuple]:
+    """Pass (job, result) on, and print one line each: what it was, how many of how many, and the time left."""
+    start = time.monotonic()
+    for number, (job, result) in enumerate(results, 1):
+        left = (time.monotonic() - start) / number * (total - number)
+        rest = f", about {duration(left)} left" if number < total else ""
+        print(f"[{number} of {total}{rest}] {describe(job, result)}", flush=True)
+        yield job, result
 
 
 def train(job: tuple) -> None:

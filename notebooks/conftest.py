@@ -1,4 +1,8 @@
-"""Notebook tests compare every stored output but stderr: progress bars appear there on a slow machine only."""
+"""Notebook tests compare every stored output but stderr, where warnings of libraries may appear."""
+
+import os
+
+os.environ["IQA_PROGRESS"] = "off"  # for the kernels, which inherit it: nobody watches their progress bars
 
 
 def pytest_collectstart(collector):

@@ -22,7 +22,8 @@ def test_environment_and_pyproject_agree():
     text = (ROOT / "environment.yml").read_text("utf-8")
     entries = yaml.safe_load(text)["dependencies"]
     pip = next(entry["pip"] for entry in entries if isinstance(entry, dict))
-    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    extras = PROJECT["optional-dependencies"]
+    wanted = PROJECT["dependencies"] + extras["lab"] + extras["test"]
     assert sorted(pip) == sorted([*wanted, "-e ."])
     assert f"python{PROJECT['requires-python']}" in entries
     for package in wanted:
