@@ -1,14 +1,18 @@
 """Where files live, and how they are written so that a killed process leaves nothing half-done."""
 
+import functools
+import hashlib
 import os
 import pickle
 import secrets
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from time import monotonic
+from types import ModuleType
 
 import torch
 from filelock import FileLock
@@ -26,9 +30,34 @@ def data_root() -> Path:
     return Path(os.environ.get("IQA_DATA") or cache_dir() / "data")
 
 
-def progress(items: Iterable, what: str) -> tqdm:
-    """A progress bar, if it takes more than two seconds; none in continuous integration."""
-    return tqdm(items, what, delay=2, disable="CI" in os.environ)
+def watched() -> bool:
+    """Is there somebody who sees a progress bar: a terminal, or a notebook that a person has open?
+
+    Programs that run notebooks, and logs, set `IQA_PROGRESS=off`: a flood of small messages can make the client of a
+    kernel lose the one that says that a cell has ended.
+    """
+    if os.environ.get("IQA_PROGRESS") == "off" or "CI" in os.environ:
+        return False
+    if sys.stderr is not None and sys.stderr.isatty():
+        return True
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return hasattr(shell, "kernel")  # a kernel's output is no terminal, and yet somebody may look at it
+
+
+def progress(items: Iterable | None = None, what: str = "", show: bool = True, **options) -> tqdm:
+    """A progress bar over items, where somebody is watching and it takes more than two seconds.
+
+    Args:
+        items: what to go through; None for a bar that is moved by hand (`total=`, then `bar.update(n)`).
+        what: a word or two in front of the bar.
+        show: False draws nothing in any case.
+        options: tqdm's own, such as `total` and `unit`.
+
+    >>> sum(progress([1, 2, 3], "adding"))
+    6
+    """
+    return tqdm(items, what, delay=2, mininterval=0.5, disable=not (show and watched()), **options)
 
 
 @contextmanager
@@ -109,6 +138,28 @@ def write_tensors(path: str | Path, content: dict) -> None:
     """Write tensors, plain numbers and texts as one file, all of it or nothing. Equal contents give equal bytes."""
     with atomic(path) as temporary, open(temporary, "wb") as file:  # given a name, torch would write it into the file
         torch.save(content, file)
+
+
+def code_hash(*modules_or_paths: ModuleType | str | Path) -> str:
+    """The source code of modules as 12 hex digits: another code gives another name to what it computes.
+
+    Args:
+        modules_or_paths: modules, files, or folders of which all `.py` files count.
+
+    >>> from iqa_core import color, images
+    >>> len(code_hash(color, images)), code_hash(color) == code_hash(color.__file__)
+    (12, True)
+    """
+    return _code_hash(*(str(getattr(item, "__file__", item)) for item in modules_or_paths))
+
+
+@functools.cache  # a process computes with the code that it has read once
+def _code_hash(*places: str) -> str:
+    digest = hashlib.sha256()
+    for place in map(Path, places):
+        for path in sorted(place.glob("*.py")) if place.is_dir() else [place]:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def stamp(path: str | Path) -> str:
