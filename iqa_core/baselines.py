@@ -17,7 +17,7 @@ from sklearn.svm import SVR
 
 from iqa_core import backbones, images, metrics
 from iqa_core.data import Dataset
-from iqa_core.files import Kept, cache_dir, locked, progress, read_tensors, stamp, write_tensors
+from iqa_core.files import Kept, cache_dir, progress, read_tensors, stamp, write_tensors
 
 _SHAPES = torch.arange(0.2, 10.0005, 0.001, dtype=torch.float64)  # shape parameters that BRISQUE chooses from
 
@@ -79,7 +79,7 @@ def features(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], 
     digest = hashlib.sha256(f"{Path(dataset.root).resolve()} {key}".encode()).hexdigest()[:16]
     path = cache_dir() / "features" / f"{dataset.name}-{digest}.pt"
     keys = [f"{name} {stamp(dataset.root / name)}" for name in dataset.table["image"]]
-    with locked(path), Kept(path) as known:
+    with Kept(path) as known:
         for i in progress([i for i, key in enumerate(keys) if key not in known], f"features of {dataset.name}"):
             known[keys[i]] = extract(dataset.image(i)[None])[0].float().cpu()
     return torch.stack([known[key] for key in keys]).numpy()

@@ -6,28 +6,51 @@ import os
 import pickle
 import secrets
 import shutil
+import stat
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from types import ModuleType
+from typing import Self, TextIO
+from unicodedata import category
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import nn
 from tqdm import tqdm
 
 
+def expand(path: str | Path) -> Path:
+    """A path that a user typed: `~` at its beginning is the home folder, as in a shell."""
+    return Path(os.path.expanduser(path))
+
+
 def cache_dir() -> Path:
-    """Folder for everything that this kit makes itself: `$IQA_CACHE`, else `~/.cache/seeing-quality`."""
-    return Path(os.environ.get("IQA_CACHE") or Path.home() / ".cache" / "seeing-quality")
+    """Folder for everything that this kit makes itself: `$IQA_CACHE`, else `~/.cache/seeing-quality`.
+
+    Where nobody knows the home folder it lies among the temporary files, and a warning says so.
+    """
+    chosen = os.environ.get("IQA_CACHE") or "~/.cache/seeing-quality"
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError:  # no $HOME, and the system does not know the user either
+        folder = Path(tempfile.gettempdir()) / f"seeing-quality-{os.getuid()}"
+        warnings.warn(f"{chosen}: no home folder is known, so the cache lies in {folder}. Set "
+                      "IQA_CACHE to choose another folder.", stacklevel=2)
+        return folder
 
 
 def data_root() -> Path:
-    """Root of all datasets, one folder each: `$IQA_DATA`, else `data` inside the cache. Originals are only read."""
-    return Path(os.environ.get("IQA_DATA") or cache_dir() / "data")
+    """Root of all datasets, one folder each: `$IQA_DATA`, else `data` inside the cache.
+
+    Originals are only read.
+    """
+    chosen = os.environ.get("IQA_DATA")
+    return expand(chosen) if chosen else cache_dir() / "data"
 
 
 def watched() -> bool:
@@ -85,14 +108,38 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def locked(path: str | Path) -> FileLock:
+@contextmanager
+def locked(path: str | Path, wait: bool = True) -> Iterator[None]:
     """A context in which one process at a time works on `path`.
 
-    The lock is `path.lock`; the system frees it if a process dies.
+    The lock is the file `path.lock`; the system frees it if a process dies. Whoever waits for more
+    than two seconds says so.
+
+    Args:
+        path: what is worked on.
+        wait: False does not wait for another process.
+
+    Raises:
+        OSError: the lock cannot be made here; `filelock.Timeout`, which is one too: another process
+            has it, and `wait` is False.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(path.name + ".lock"))
+    name = path.with_name(path.name + ".lock")
+    open(name, "ab").close()  # raises at once where FileLock would try again and again
+    lock = FileLock(name, is_singleton=True)  # so that a process never waits for itself
+    try:
+        lock.acquire(timeout=2 if wait else 0)
+    except Timeout:
+        if not wait:
+            raise
+        warnings.warn(f"{path}: another process works on it; waiting until that one is done.",
+                      stacklevel=3)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def prepare(folder: str | Path, make: Callable[[Path], object]) -> Path:
@@ -100,15 +147,24 @@ def prepare(folder: str | Path, make: Callable[[Path], object]) -> Path:
 
     Two processes may ask at once: the second waits and finds the folder. A killed process leaves only a
     temporary folder, which the next call removes. So a folder that exists is complete.
+
+    Raises:
+        ValueError: nothing can be written there.
     """
     folder = Path(folder)
     if folder.is_dir():
         return folder
+    temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}")
+    try:
+        temporary.mkdir(parents=True)
+        temporary.rmdir()
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be made ({error.strerror}). Set IQA_CACHE or IQA_DATA to a "
+                         "folder that can be written.") from error
     with locked(folder):
         if not folder.is_dir():
             for leftover in folder.parent.glob(f".{folder.name}-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
-            temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}")
             temporary.mkdir()
             try:
                 make(temporary)
@@ -116,6 +172,72 @@ def prepare(folder: str | Path, make: Callable[[Path], object]) -> Path:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+# What computers leave beside the images of a folder, in lower case; names that begin with a dot are hidden anyway.
+_NOT_THE_USERS = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _NOT_THE_USERS
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    """What tells a folder from all others, whatever path leads to it."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def file_names(folder: str | Path) -> list[str]:
+    """The paths of all files in a folder and below it, from that folder on, with slashes; sorted.
+
+    Hidden files and folders are left out, and what systems leave behind (`._x.jpg`, `__MACOSX`,
+    `Thumbs.db`). Folders that are symbolic links are followed, unless they lead back to where the
+    search came from. A folder that cannot be read is named in a warning.
+
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("b.png", "a/c.txt", ".hidden.png", "__MACOSX/b.png"):
+    ...     (folder / name).parent.mkdir(exist_ok=True)
+    ...     (folder / name).touch()
+    >>> (folder / "a" / "back").symlink_to(folder)
+    >>> file_names(folder)
+    ['a/c.txt', 'b.png']
+    """
+
+    def warn(error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            warnings.warn(f"{error.filename}: this folder cannot be read ({error.strerror}), and "
+                          "what it holds is left out.", stacklevel=4)
+
+    top = os.fspath(folder)
+    real = Path(os.path.realpath(top))
+    # of each folder: itself and all folders that led to it
+    on_the_way = {top: {_identity(str(place)) for place in (real, *real.parents) if place.exists()}}
+    found = []
+    for place, folders, names in os.walk(top, onerror=warn, followlinks=True):
+        came_from = on_the_way.pop(place)
+        entered = []
+        for name in folders:
+            if _is_hidden(name):
+                continue
+            inside = os.path.join(place, name)
+            try:
+                identity = _identity(inside)
+            except OSError as error:
+                warn(error)
+                continue
+            if identity not in came_from:
+                on_the_way[inside] = came_from | {identity}
+                entered.append(name)
+        folders[:] = entered
+        prefix = os.path.relpath(place, top).replace(os.sep, "/") + "/" if place != top else ""
+        found += [prefix + name for name in names if not _is_hidden(name)]
+    return sorted(found, key=lambda path: path.split("/"))
+
+
+def find_files(folder: str | Path) -> list[Path]:
+    """All files in a folder and below it, as `file_names` finds them."""
+    return [Path(folder) / name for name in file_names(folder)]
 
 
 def read_tensors(path: str | Path, method: str = "") -> dict:
@@ -164,41 +286,141 @@ def _code_hash(*places: str) -> str:
 
 def stamp(path: str | Path) -> str:
     """Size and time of change of a file, which tell that it was replaced; "" if there is none."""
-    return f"{os.path.getsize(path)} {os.stat(path).st_mtime_ns}" if os.path.isfile(path) else ""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else ""
 
 
 class Kept(dict, AbstractContextManager):
     """A dict of names and rows (tensors or lists, all of one length) that fills a file, every minute and at the end.
 
-    So what took long to compute is there when a process was killed. A damaged file counts as empty, with one sentence.
+    So what took long to compute is there when a process was killed. One process at a time fills a
+    file. Losing it costs time, never a result: a damaged file counts as empty, and where nothing can
+    be written (no such folder, no permission, a full disk) one warning says so and the work goes on.
 
-    >>> import tempfile
+    Args:
+        path: the file.
+        wait: for another process that fills the same file; False: go on without keeping anything.
+
     >>> path = tempfile.mkdtemp() + "/rows.pt"
     >>> with Kept(path) as rows:
     ...     rows["a"] = torch.ones(2)
-    >>> Kept(path)
+    >>> with Kept(path) as rows:
+    ...     rows
     {'a': tensor([1., 1.])}
     """
 
-    def __init__(self, path: str | Path):
-        self.path, self.due = path, monotonic() + 60
-        try:
-            saved = read_tensors(path) if os.path.isfile(path) else {"names": [], "rows": []}
-            super().__init__(zip(saved["names"], saved["rows"], strict=True))
-        except (ValueError, KeyError) as error:
-            warnings.warn(f"{path}: what was computed before is damaged ({error}); it is computed again.", stacklevel=3)
+    def __init__(self, path: str | Path, wait: bool = True):
+        self.path = Path(path)
+        self.wait = wait
+        self.due = monotonic() + 60
+        self.changed = False  # is there a row that the file does not have?
+        self.lost = ""  # why nothing is written
+        self.warned = False
+        self.lock = ExitStack()
 
-    def __setitem__(self, name: str, row: torch.Tensor) -> None:
+    def __enter__(self) -> Self:
+        try:
+            self.lock.enter_context(locked(self.path, self.wait))
+        except Timeout:
+            self.lost = "another process is at the same work"
+        except OSError as error:
+            self.lost = _reason(error)
+        try:
+            saved = {"names": [], "rows": []}
+            if os.path.isfile(self.path):
+                saved = read_tensors(self.path)
+            self.update(zip(saved["names"], saved["rows"], strict=True))
+        except (ValueError, KeyError, TypeError) as error:
+            self.clear()
+            warnings.warn(f"{self.path}: what was computed before is damaged ({error}); it is computed again.",
+                          stacklevel=2)
+        return self
+
+    def __setitem__(self, name: str, row: torch.Tensor | list[float]) -> None:
         super().__setitem__(name, row)
+        self.changed = True
+        if self.lost:
+            self._warn()
         if monotonic() > self.due:
-            self.__exit__()
+            self.save()
             self.due = monotonic() + 60
 
+    def save(self) -> None:
+        """Write the file now."""
+        if self.lost or not self.changed:
+            return
+        rows = torch.stack([torch.as_tensor(row) for row in self.values()])
+        try:
+            write_tensors(self.path, {"names": [*self], "rows": rows})
+        except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
+            self.lost = _reason(error)
+            self._warn()
+        self.changed = False
+
+    def remove(self) -> None:
+        """The work is done, and nobody needs the file any more."""
+        self.changed = False
+        if self.lost:
+            return
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+    def _warn(self) -> None:
+        """One warning, when there is the first row that is not kept."""
+        if not self.warned:
+            self.warned = True
+            warnings.warn(f"{self.path}: intermediate results are not kept ({self.lost}); the work goes on "
+                          "without them. IQA_CACHE names another folder for them.", stacklevel=3)
+
     def __exit__(self, *_) -> None:
-        if self:
-            write_tensors(self.path, {"names": [*self], "rows": torch.stack([*map(torch.as_tensor, self.values())])})
+        with self.lock:
+            self.save()
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, without its number and the name of a file."""
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
 def half(module: nn.Module) -> dict[str, torch.Tensor]:
     """A module's state at half precision, for a small file."""
     return {key: value.half() if value.is_floating_point() else value for key, value in module.state_dict().items()}
+
+
+def printable(text: str) -> str:
+    """A text on one line: what cannot be shown, as odd bytes of a file name, becomes an escape.
+
+    >>> printable("a\\nb")
+    'a\\\\nb'
+    """
+    return "".join(
+        repr(character)[1:-1] if category(character) in ("Cc", "Cs", "Zl", "Zp") else character
+        for character in text
+    )
+
+
+def plain_console() -> None:
+    """Printing never fails from now on: what a console cannot show becomes an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def show(*lines: object, file: TextIO | None = None) -> None:
+    """Print lines at once; whoever has stopped reading (`| head -1`) is no reason to stop.
+
+    Args:
+        lines: printed one below the other.
+        file: `sys.stderr`, or, by default, `sys.stdout`.
+    """
+    stream = file or sys.stdout
+    try:
+        print(*lines, sep="\n", file=stream, flush=True)
+    except OSError as error:
+        # what is left in the stream would raise again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if not isinstance(error, BrokenPipeError) and stream is sys.stdout:
+            show(f"The output cannot be written ({error.strerror}).", file=sys.stderr)
