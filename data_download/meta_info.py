@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from data_download.layouts import Tree
-from data_download.tables import DatasetError, read_csv
+from iqa_core import tables
 from iqa_core.files import atomic
+from iqa_core.tables import DatasetError
 
 if TYPE_CHECKING:
     from iqa_core.data import Dataset
@@ -24,30 +25,26 @@ if TYPE_CHECKING:
 NAMES = {"image": ("dist_name", "img_name", "img_name/patch_name"), "reference": ("ref_name", "hq_name"),
          "raw_score": ("mos", "dmos", "elo_score"), "std": ("std",)}
 OURS = ["content", "distortion", "level"]
-PARTS = {"0": "train", "1": "val", "2": "test", "training": "train", "validation": "val"}  # FLIVE, KonIQ-10k
 
 
 def is_meta_info(path: str | Path) -> bool:
-    """Does the first line of a file have pyiqa's column of picture names? False if there is no such file."""
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            return not set(NAMES["image"]).isdisjoint(file.readline().strip().replace("\t", ",").split(","))
-    except OSError:
-        return False
+    """Does the first line of a file have pyiqa's column of image names? False if there is no such file."""
+    return not set(NAMES["image"]).isdisjoint(tables.header(path))
 
 
 def read_meta_info(path: str | Path, folder: str | Path | None = None, split: str | None = None) -> pd.DataFrame:
-    """Read a table of pyiqa's convention, with commas or tabs, in the columns of a layout.
+    """Read a table of pyiqa's convention, with any separator, in the columns of a layout.
 
     Args:
         path: the table.
-        folder: where the pictures lie; names are looked up there by the end of their path, because pyiqa's start
-            from one folder for pictures and another for references. Default: names stay as they are.
+        folder: where the images lie; names are looked up there by the end of their path, because pyiqa's start
+            from one folder for images and another for references. Default: names stay as they are.
         split: the column that becomes `split`; default `official_split`, else `split`, else none.
 
     Returns:
         image, raw_score (range and DIRECTION OF THE SET), std (NaN if unknown) and, where the table has them,
-        reference, split, content, distortion, level; the columns of pyiqa's random splits keep their names.
+        reference, split, content, distortion, level; the columns of pyiqa's random splits keep their names. The index
+        counts rows as a spreadsheet does: the first line of the file is row 1.
 
     Raises:
         DatasetError: an absent or torn file, no such column, a score that is no number, an unknown part.
@@ -58,56 +55,71 @@ def read_meta_info(path: str | Path, folder: str | Path | None = None, split: st
     >>> read_meta_info(path).to_dict("records")
     [{'image': 'a.png', 'raw_score': 3.5, 'std': nan, 'split': 'test'}]
     """
-    path = Path(path)
-    tabs = is_meta_info(path) and "\t" in path.read_text("utf-8-sig", errors="replace").partition("\n")[0]
-    # As strings, because "NA" or "None" may well name a picture, and so that numbers lose no digit.
-    frame = read_csv(path, [], sep="\t" if tabs else ",", dtype=str, keep_default_na=False)
-    table = pd.DataFrame()
+    text = tables.read_text(path)
+    path, cells = text.path, text.cells
+    table = pd.DataFrame(index=cells.index)
     for column, names in NAMES.items():
-        found = [frame[name] for name in names if name in frame]
-        if found:
-            table[column] = _numbers(path, found[0]) if column in ("raw_score", "std") else found[0]
+        found = [cells[name] for name in names if name in cells]
+        if found and column in ("raw_score", "std"):
+            table[column] = _numbers(text, found[0])
+        elif found:
+            table[column] = found[0]
         elif column in ("image", "raw_score"):
             raise DatasetError(f"{path}: has no column {' or '.join(map(repr, names))}; its columns are "
-                               f"{', '.join(map(repr, frame.columns))}. Rename them in the first line.")
+                               f"{', '.join(map(repr, cells.columns))}. Rename them in the first line.")
     if "std" not in table:
         table["std"] = float("nan")
     if folder is not None:
         tree = Tree(Path(folder))
         for column in {"image", "reference"} & set(table):
-            table[column] = table[column].map(tree.find)
+            table[column] = [tree.find(name if name in tree else name.replace("\\", "/")) for name in table[column]]
 
-    columns = [column for column in frame if "split" in column]
+    columns = [column for column in cells if "split" in column]
     chosen = split or next((column for column in ("official_split", "split") if column in columns), None)
     if chosen is not None:
         if chosen not in columns:
             raise DatasetError(f"{path}: has no column {chosen!r} to split by; choose from "
                                f"{', '.join(map(repr, columns)) or 'none'}.")
-        table["split"] = _parts(path, frame[chosen])
+        table["split"] = _parts(path, cells[chosen])
     for column in OURS:
-        if column in frame:
-            table[column] = _numbers(path, frame[column], whole=True) if column == "level" else frame[column]
-    return table.join(frame[[column for column in columns if column.startswith("ratio")]])
+        if column in cells:
+            table[column] = _levels(text, cells[column]) if column == "level" else cells[column]
+    return table.join(cells[[column for column in columns if column.startswith("ratio")]])
 
 
-def _numbers(path: Path, column: pd.Series, whole: bool = False) -> pd.Series:
-    """A column of texts as numbers, every digit kept; an empty text is NaN, where whole numbers are due 0."""
-    try:
-        return column.replace("", "0").map(int) if whole else column.replace("", "nan").map(float)
-    except ValueError as error:
-        raise DatasetError(f"{path}: column {column.name!r}: {error}. Correct or remove this row.") from None
+def _numbers(text: tables.TextTable, column: pd.Series) -> pd.Series:
+    """A column of texts as numbers, every digit kept; an empty text is NaN."""
+    values, bad = tables.numbers(column, text.separator)
+    bad &= column != ""
+    if bad.any():
+        row = bad.idxmax()
+        raise DatasetError(f"{text.path}: row {row}, column {column.name!r}: {column[row]!r} is no number. Correct or "
+                           "remove this row.")
+    return values
+
+
+def _levels(text: tables.TextTable, column: pd.Series) -> pd.Series:
+    """A column of whole numbers; an empty text is 0, no level."""
+    values = _numbers(text, column).fillna(0)
+    bad = values != values.round()
+    if bad.any():
+        row = bad.idxmax()
+        raise DatasetError(f"{text.path}: row {row}, column {column.name!r}: {column[row]!r} is no whole number. Correct "
+                           "or remove this row.")
+    return values.astype("int64")
 
 
 def _parts(path: Path, column: pd.Series) -> pd.Series:
     """A column of parts as "train", "val", "test" or "" (open)."""
-    parts = column.str.strip().str.lower().replace(PARTS)
-    bad = ~parts.isin(["train", "val", "test", ""])
-    if bad.any():
-        raise DatasetError(f"{path}: column {column.name!r} holds {column[bad].iloc[0]!r}, which is no part. Write "
-                           "train, val or test (or 0, 1, 2).")
+    parts, unknown = tables.parts(column)
+    if unknown.any():
+        row = unknown.idxmax()
+        raise DatasetError(f"{path}: row {row}, column {column.name!r} holds {column[row]!r}, which is no part. Write "
+                           f"{tables.PART_WORDS}.")
     # pyiqa's ten random splits have two parts, 8:0:2, and its scripts call the second one val. It is what a method
-    # is judged on, so it is the test part; as `val`, a test part would be drawn from the training pictures.
-    return parts.replace("val", "test") if str(column.name).startswith("ratio802") else parts
+    # is judged on, so it is the test part; as `val`, a test part would be drawn from the training images.
+    two_parts = str(column.name).startswith("ratio802") and not (parts == "test").any()
+    return parts.replace("val", "test") if two_parts else parts
 
 
 def write_meta_info(dataset: Dataset, path: str | Path) -> None:

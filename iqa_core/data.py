@@ -4,8 +4,13 @@ Whatever the set, a score is scaled to [0, 1] and HIGHER IS BETTER. The raw scor
 the set says its range and direction.
 """
 
+import difflib
 import importlib
+import os
+import re
+import stat
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,10 +22,11 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from data_download import layouts, meta_info, tables
-from data_download.tables import DatasetError
-from iqa_core import images
+from data_download import layouts, meta_info
+from data_download.tables import published
+from iqa_core import images, tables
 from iqa_core.files import data_root
+from iqa_core.tables import DatasetError
 
 COLUMNS = ["image", "reference", "score", "raw_score", "content", "split", "distortion", "level"]
 
@@ -111,22 +117,47 @@ class Dataset:
 
     def reference(self, index: int) -> torch.Tensor:
         """The reference of picture number `index`: (3, H, W) in [0, 1]."""
-        name = self.table["reference"].iloc[index]
-        if not name:
+        if not self.has_reference(index):
             raise DatasetError(f"{self.name}: {self.table['image'].iloc[index]} has no reference, so a "
                                "full-reference method does not apply. Use a no-reference method.")
-        return images.load(self.root / name)
+        return images.load(self.root / self.table["reference"].iloc[index])
+
+    def has_reference(self, index: int) -> bool:
+        """Does image number `index` have a reference?"""
+        name = self.table["reference"].iloc[index]
+        return isinstance(name, str) and name.strip() != ""
 
     def subset(self, rows) -> Self:
-        """The rows given by a boolean mask or by positions, as a dataset of its own."""
-        return Dataset(self.name, self.table.iloc[np.asarray(rows)].reset_index(drop=True), self.root, self.card)
+        """The rows given by a boolean mask or by positions, as a dataset of its own.
+
+        A boolean Series is matched by its index, as pandas does; anything else counts from 0.
+
+        Raises:
+            DatasetError: a mask of another length or with another index.
+        """
+        if isinstance(rows, pd.Series) and pd.api.types.is_bool_dtype(rows.dtype):
+            index = self.table.index
+            if not rows.index.equals(index):
+                same_labels = rows.index.is_unique and index.is_unique and set(rows.index) == set(index)
+                if not same_labels:
+                    raise DatasetError(f"{self.name}: the mask has another index than the table. Make it from "
+                                       "`dataset.table`, or give mask.to_numpy() to count rows from 0.")
+                rows = rows.reindex(index)
+        rows = np.asarray(rows)
+        if rows.dtype == bool and len(rows) != len(self):
+            raise DatasetError(f"{self.name}: the mask has {len(rows)} values for {len(self)} images. Make it from "
+                               "`dataset.table`.")
+        return Dataset(self.name, self.table.iloc[rows].reset_index(drop=True), self.root, self.card)
 
     def thin(self, at_most: int) -> Self:
-        """At most so many pictures, spread evenly over the sorted table, so that all contents and types stay."""
+        """At most so many images, spread evenly over the sorted table, so that all contents and types stay."""
+        if at_most < 1:
+            raise ValueError(f"at_most={at_most} leaves no image: give 1 or more.")
         if len(self) <= at_most:
             return self
-        order = self.table.sort_values("image").index.to_numpy()
-        return self.subset(np.sort(order[np.linspace(0, len(order) - 1, at_most).round().astype(int)]))
+        order = self.table["image"].reset_index(drop=True).sort_values().index.to_numpy()  # positions, not labels
+        spread = np.linspace(0, len(order) - 1, at_most).round().astype(int)
+        return self.subset(np.sort(order[spread]))
 
 
 class Fault(NamedTuple):
@@ -160,9 +191,7 @@ def load(name: str, root: str | Path | None = None, pictures: bool = True) -> Da
 
 def inspect(name: str, root: str | Path | None = None, pictures: bool = True) -> tuple[Dataset, list[Fault]]:
     """Read a dataset and what is wrong with its table, without raising for a fault in a row. Arguments of `load`."""
-    if name not in cards():
-        raise DatasetError(f"{name!r} is not a known dataset; choose one of {', '.join(cards())}, "
-                           "or read your own table with from_csv.")
+    name = find_name(name)
     card = cards()[name]
     if card.needs == "your files":
         raise DatasetError(f"{name}: this card describes tables of your own. {card.by_hand}")
@@ -170,7 +199,7 @@ def inspect(name: str, root: str | Path | None = None, pictures: bool = True) ->
         if not card.table:
             with_table = ", ".join(other.name for other in cards().values() if other.table)
             raise DatasetError(f"{name}: no score table comes with this kit. Choose one of {with_table}.")
-        return _inspect(name, tables.published(card.table), Path(), card, pictures=False)
+        return _inspect(name, published(card.table), Path(), card, pictures=False)
     if card.made:  # by a module of its name, which imports this package, so not above
         folder = importlib.import_module(f"data_download.{name.replace('-', '_')}").prepare()
     else:
@@ -181,6 +210,37 @@ def inspect(name: str, root: str | Path | None = None, pictures: bool = True) ->
     return _inspect(name, layouts.LAYOUTS[name](folder), folder, card)
 
 
+def find_name(text: str) -> str:
+    """The name in `cards()` of a dataset, however it is spelt: case, dashes, spaces and underscores do not matter.
+
+    Raises:
+        DatasetError: no such dataset. The nearest names are given.
+
+    >>> find_name("KADID-10K"), find_name("LIVE challenge"), find_name("tid 2013")
+    ('kadid10k', 'clive', 'tid2013')
+    """
+    spellings = {}
+    for card in cards().values():  # names come first: "TID2013, re-created from Kodak" is not TID2013
+        spellings[_letters(card.name)] = card.name
+    for card in cards().values():
+        inside = re.findall(r"\(([^)]*)\)", card.title)
+        for spelling in (card.table, card.title, re.split(r"[,(]", card.title)[0], *inside):
+            spellings.setdefault(_letters(spelling), card.name)
+    wanted = _letters(str(text))
+    if wanted and wanted in spellings:
+        return spellings[wanted]
+    near = difflib.get_close_matches(wanted, list(spellings), n=3, cutoff=0.6)
+    names = list(dict.fromkeys(spellings[spelling] for spelling in near))
+    hint = f" Did you mean {' or '.join(names)}?" if names else ""
+    raise DatasetError(f"{str(text)!r} is not a known dataset.{hint} Choose one of {', '.join(cards())}, or read your own "
+                       "table with from_csv.")
+
+
+def _letters(text: str) -> str:
+    """Letters and digits of a name alone, in lower case."""
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
 def available(root: str | Path | None = None) -> list[str]:
     """Names of the scored or pristine sets that lie under `root` (default `$IQA_DATA`), in the order of the cards."""
     root = Path(root or data_root())
@@ -189,23 +249,46 @@ def available(root: str | Path | None = None) -> list[str]:
 
 def from_csv(csv: str | Path, folder: str | Path | None = None, low: float | None = None,
              high: float | None = None, higher_better: bool = True, split: str | None = None) -> Dataset:
-    """Your own pictures: a CSV table with the columns `image,score`, or one of pyiqa's convention.
+    """Your own images: a text table with the columns `image,score`, or one of pyiqa's convention.
 
-    Further columns are welcome: `reference`, `content`, `split`. pyiqa's tables (`img_name,mos` or
-    `ref_name,dist_name,mos`) are known by their header; see `data_download.meta_info`.
+    Commas, semicolons, tabs, vertical bars or spaces stand between the cells; UTF-8, UTF-16 and Windows-1252 are read,
+    and decimal commas where the separator is no comma. The case of column names does not matter. Columns:
+
+    - `image`: path below `folder`, or an absolute one; `~` and backslashes are understood. One row an image: average
+      the ratings of several viewers first.
+    - `score`: a number.
+    - `reference`: path of the undistorted image; empty where there is none.
+    - `content`: what a split must not part; empty = the reference, or the image itself where it has none.
+    - `split`: train (training, tr, 0), val (valid, validation, dev, 1), test (testing, te, 2) in any case of letters;
+      empty = drawn.
+    - `distortion`: any word. `level`: a number, 0 or empty = not distorted. Other columns are kept.
+
+    pyiqa's tables (`img_name,mos` or `ref_name,dist_name,mos`) are known by their header; see
+    `data_download.meta_info`.
 
     Args:
-        csv: the table. Paths in it start from `folder`.
-        folder: where the pictures lie; default: the folder of the table.
+        csv: the table, whatever its suffix.
+        folder: where paths in the table start from; default: the folder of the table.
         low, high: range of your score scale; default: the smallest and largest score in the table.
         higher_better: False for a scale on which a large number means bad (DMOS).
-        split: the split column of a pyiqa table to follow, such as "ratio802_seed123_split_01".
+        split: another column to follow as `split`, such as "ratio802_seed123_split_01" of a pyiqa table.
 
     Returns:
         Dataset with scores in [0, 1], HIGHER = BETTER.
 
     Raises:
-        DatasetError: missing column, picture or score, each in one sentence that names it.
+        DatasetError: anything else: a missing column, image or score, a repeated image, an unknown part, a level
+            that is a word, a range that does not fit. One sentence names the table, the row (the first line of the
+            file is row 1) and the remedy.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("a.png", "b.png"):
+    ...     images.save(folder / name, torch.zeros(3, 8, 8))
+    >>> _ = (folder / "ratings.csv").write_text("Image;Score;Split\\na.png;1,5;Test\\nb.png;4,5;training\\n")
+    >>> table = from_csv(folder / "ratings.csv", low=1, high=5).table
+    >>> table[["image", "score", "split"]].values.tolist()
+    [['a.png', 0.125, 'test'], ['b.png', 0.875, 'train']]
     """
     return _healthy(*inspect_csv(csv, folder, low, high, higher_better, split))
 
@@ -213,17 +296,97 @@ def from_csv(csv: str | Path, folder: str | Path | None = None, low: float | Non
 def inspect_csv(csv: str | Path, folder: str | Path | None = None, low: float | None = None, high: float | None = None,
                 higher_better: bool = True, split: str | None = None) -> tuple[Dataset, list[Fault]]:
     """As `inspect`, for a table of your own. Arguments of `from_csv`."""
-    csv = Path(csv)
-    if meta_info.is_meta_info(csv):
-        frame = meta_info.read_meta_info(csv, folder or csv.parent, split)
+    text = tables.read_text(csv)
+    path = text.path
+    root = path.parent if folder is None else Path(folder).expanduser()
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder. Give the folder that the paths in {path.name} start from.")
+    if text.cells.empty:
+        raise DatasetError(f"{path}: has no row below its first line. Write an image and its score a line.")
+    if meta_info.is_meta_info(path):
+        frame = meta_info.read_meta_info(path, root, split)
+        faults = []
     else:
-        frame = tables.read_csv(csv, ["image", "score"]).drop(columns="raw_score", errors="ignore")
-        frame = frame.rename(columns={"score": "raw_score"})
+        frame, faults = _own_columns(text, split)
+    for column in ("image", "reference"):
+        if column in frame:
+            frame[column] = [tables.resolve(name, root, text.encoding) for name in frame[column]]
+    return _scaled(path, frame, root, faults, low, high, higher_better)
+
+
+def _own_columns(text: tables.TextTable, split: str | None) -> tuple[pd.DataFrame, list[Fault]]:
+    """A table with `image,score` in the columns of a layout, and the cells that cannot be read."""
+    path, cells = text.path, text.cells
+    missing = [column for column in ("image", "score") if column not in cells]
+    if missing:
+        tables.read_text(path, missing)  # raises, naming the columns that are there
+    faults = []
+    frame = pd.DataFrame({"image": cells["image"]})
+    scores, bad = tables.numbers(cells["score"], text.separator)
+    frame["raw_score"] = scores.astype(object).where(~bad, cells["score"])  # a text stays, for the sentence on it
+    for column in ("reference", "content", "distortion"):
+        if column in cells:
+            frame[column] = cells[column]
+
+    chosen = split or next((column for column in ("split", "official_split") if column in cells), None)
+    if chosen is not None and chosen not in cells:
+        raise DatasetError(f"{path}: has no column {chosen!r} to split by; its columns are "
+                           f"{', '.join(map(repr, cells.columns))}. Give one of them as split.")
+    if chosen is not None:
+        frame["split"], unknown = tables.parts(cells[chosen])
+        if unknown.any():
+            row = unknown.idxmax()
+            faults.append(Fault("split word", f"{path.name}: row {row}, column {chosen!r} holds {cells[chosen][row]!r}, "
+                                f"which is no part ({unknown.sum()} such rows). Write {tables.PART_WORDS}."))
+        written = set(cells[chosen])
+        if "1" in written and not written & {"2", "test", "Test", "TEST"} and written <= {"0", "1", ""}:
+            warnings.warn(f"{path.name}: column {chosen!r} holds 1, but no 2: 1 is read as val (0 train, 1 val, 2 test). "
+                          "If it marks the test part, write test.", stacklevel=4)
+
+    if "level" in cells:
+        levels, bad = tables.numbers(cells["level"], text.separator)
+        bad &= cells["level"] != ""
+        if bad.any():
+            row = bad.idxmax()
+            faults.append(Fault("level", f"{path.name}: row {row}, column 'level' holds {cells['level'][row]!r}, which is "
+                                f"no number ({bad.sum()} such rows). Write 1, 2, 3 ... (larger = worse), or put words "
+                                "into the column distortion."))
+        levels = levels.fillna(0)
+        frame["level"] = levels.astype("int64") if (levels == levels.round()).all() else levels
+
+    known = {*COLUMNS, "score", chosen}
+    for column in cells:
+        if column not in known:
+            frame[column] = tables.guessed(cells[column])
+    return frame, faults
+
+
+def _scaled(path: Path, frame: pd.DataFrame, root: Path, faults: list[Fault], low: float | None, high: float | None,
+            higher_better: bool) -> tuple[Dataset, list[Fault]]:
+    """The dataset of an own table on its scale, which is that of its scores where none is given."""
+    for name, value in (("low", low), ("high", high)):
+        if value is not None and not np.isfinite(value):
+            raise DatasetError(f"{path.name}: {name}={value} is no end of a scale. Give the lowest and the highest score "
+                               "that viewers could give.")
+    if low is not None and high is not None and low >= high:
+        raise DatasetError(f"{path.name}: low={low:g} is not below high={high:g}. Where a large number means bad, "
+                           "give low and high in their order, and higher_better=False.")
     raw = pd.to_numeric(frame["raw_score"], errors="coerce")
-    card = Card(csv.stem, csv.name, what="own table", low=float(raw.min() if low is None else low),
-                high=float(raw.max() if high is None else high), higher_better=higher_better,
-                reference="reference" in frame, score="own scores", source=csv.name)
-    return _inspect(csv.stem, frame, Path(folder or csv.parent), card)
+    raw = raw[np.isfinite(raw)]
+    if raw.empty:
+        row, value = frame.index[0], frame["raw_score"].iloc[0]
+        raise DatasetError(f"{path}: no score is a number, first {str(value)!r} in row {row}. Write numbers into the "
+                           "column of scores.")
+    if raw.min() == raw.max() and (low is None or high is None):
+        raise DatasetError(f"{path.name}: all scores are {raw.min():g}, so they do not tell the scale. Give low and high, "
+                           "such as low=1, high=5 (--low 1 --high 5).")
+    low = float(raw.min() if low is None else low)
+    high = float(raw.max() if high is None else high)
+    paired = "reference" in frame and bool((frame["reference"].fillna("") != "").any())
+    card = Card(path.stem, path.name, what="own table", low=low, high=high, higher_better=higher_better,
+                reference=paired, score="own scores", source=path.name)
+    dataset, found = _inspect(path.stem, frame, root, card)
+    return dataset, faults + found
 
 
 def _healthy(dataset: Dataset, faults: list[Fault]) -> Dataset:
@@ -233,49 +396,163 @@ def _healthy(dataset: Dataset, faults: list[Fault]) -> Dataset:
 
 
 def _inspect(name: str, frame: pd.DataFrame, root: Path, card: Card, pictures: bool = True) -> tuple[Dataset, list[Fault]]:
-    """Complete a layout's table, scale its scores, and list what breaks the contract."""
+    """Complete a layout's table, scale its scores, and list what breaks the contract.
+
+    Where the index of `frame` counts the rows of a file (`tables.ROW`), sentences name the row.
+    """
+    rows = frame.index.to_numpy() if frame.index.name == tables.ROW else None
     frame = frame.reset_index(drop=True).copy()
     if frame.empty:
-        raise DatasetError(f"{root}: {card.title} has no pictures here. Place its files as its card says.")
-    faults = []
+        raise DatasetError(f"{root}: {card.title} has no images here. Place its files as its card says.")
+
+    def place(position: int) -> str:
+        return "" if rows is None else f" in row {rows[position]}"
+
     for column, default in {"reference": "", "split": "", "distortion": "", "level": 0, "raw_score": np.nan}.items():
         frame[column] = frame[column].fillna(default) if column in frame else default
-    if "content" not in frame:  # an authentic picture is its own content; a distorted one shares its reference's
-        frame["content"] = frame["reference"].where(frame["reference"] != "", frame["image"])
+    frame["image"] = frame["image"].fillna("")
+    frame["content"] = contents(frame)
 
+    faults = []
+    nameless = (frame["image"].astype(str).str.strip() == "").to_numpy()
+    if nameless.any():
+        where = place(int(nameless.argmax())) or f" in line {nameless.argmax() + 1} of the table"
+        faults.append(Fault("name", f"{card.title}: the name of the image is missing{where} ({nameless.sum()} such rows). "
+                            "Write the name of the file, or remove the row."))
     if card.low is None:
         frame["score"] = np.nan
     else:
-        raw = pd.to_numeric(frame["raw_score"], errors="coerce")
-        bad = ~np.isfinite(raw)
-        if bad.any():
-            row = frame[bad].iloc[0]
-            faults.append(Fault("no score", f"{card.title}: {bad.sum()} of {len(frame)} scores are no number, first "
-                                f"'{row['raw_score']}' of {row['image']}. Correct or remove these rows."))
-        outside = (raw < card.low) | (raw > card.high)
-        if outside.any() or card.low >= card.high:
-            value, image = (raw[outside].iloc[0], frame["image"][outside].iloc[0]) if outside.any() else (card.low, "all")
-            faults.append(Fault("range", f"{card.title}: score {value:g} ({image}) does not fit the range {card.low:g} "
-                                f"to {card.high:g}. Give the range of the scale (low, high) and check the column."))
-        score = (raw - card.low) / ((card.high - card.low) or 1)
-        frame["raw_score"], frame["score"] = raw, score if card.higher_better else 1 - score
-
-    names = pd.unique(pd.concat([frame["image"], frame["reference"]])) if pictures else []
-    lost = [file for file in names if file and not (root / file).is_file()]
-    if lost:
-        others = f": {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}" if len(lost) > 1 else ""
-        faults.append(Fault("missing", f"{root / lost[0]}: no such picture ({len(lost)} of {len(names)} that the table "
-                            f"names are missing{others}). Place them there or remove their rows."))
+        faults += _scale(frame, card, place)
+    if pictures:
+        faults += _file_faults(frame, root, card, rows, place)
     extra = [column for column in frame if column not in COLUMNS]
     return Dataset(name, frame[COLUMNS + extra], root, card), faults
+
+
+def _scale(frame: pd.DataFrame, card: Card, place: Callable[[int], str]) -> list[Fault]:
+    """Make `raw_score` numbers and `score` out of them, in place; what does not fit the scale of the card."""
+    faults = []
+    raw = pd.to_numeric(frame["raw_score"], errors="coerce").astype(float)
+    bad = ~np.isfinite(raw).to_numpy()
+    if bad.any():
+        first = int(bad.argmax())
+        text = str(frame["raw_score"].iloc[first])
+        remedy = "Write a point, not a comma, in numbers." if "," in text else "Correct or remove these rows."
+        faults.append(Fault("no score", f"{card.title}: {bad.sum()} of {len(frame)} scores are no number, first '{text}' of "
+                            f"{frame['image'].iloc[first]}{place(first)}. {remedy}"))
+    outside = (((raw < card.low) | (raw > card.high)) & ~bad).to_numpy()
+    if outside.any():
+        first = int(outside.argmax())
+        faults.append(Fault("range", f"{card.title}: score {raw.iloc[first]:g} ({frame['image'].iloc[first]}){place(first)} "
+                            f"does not fit the range {card.low:g} to {card.high:g} ({outside.sum()} such rows). Give the "
+                            "range of the scale (low, high) and check the column."))
+    score = (raw - card.low) / (card.high - card.low)
+    frame["raw_score"] = raw
+    frame["score"] = score if card.higher_better else 1 - score
+    return faults
+
+
+def _file_faults(frame: pd.DataFrame, root: Path, card: Card, rows: np.ndarray | None,
+                 place: Callable[[int], str]) -> list[Fault]:
+    """Files that are not there, and images that stand in several rows."""
+    faults = []
+    files = {name: _file_identity(root / name) for name in pd.unique(pd.concat([frame["image"], frame["reference"]]))
+             if name}
+    lost = [name for name, identity in files.items() if identity is None]
+    if lost:
+        others = f": {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}" if len(lost) > 1 else ""
+        position = int(((frame["image"] == lost[0]) | (frame["reference"] == lost[0])).to_numpy().argmax())
+        near = tables.nearest(lost[0], root) if rows is not None else ""
+        hint = f"{near} is there: write that name (upper and lower case count)" if near else \
+            "Place them there or remove their rows"
+        faults.append(Fault("missing", f"{root / lost[0]}: no such picture ({len(lost)} of {len(files)} that the table "
+                            f"names are missing{others}){place(position)}. {hint}."))
+
+    image = [files.get(name) or name for name in frame["image"]]
+    reference = [files.get(name) or name for name in frame["reference"]]
+    pairs = pd.Series(list(zip(image, reference)), index=frame.index, dtype=object)
+    named = frame["image"] != ""
+    repeated = (pairs.duplicated(keep=False) & named).to_numpy()
+    if repeated.any():
+        first = int(repeated.argmax())
+        same = [position for position in np.flatnonzero(repeated) if pairs.iloc[position] == pairs.iloc[first]]
+        names = list(dict.fromkeys(frame["image"].iloc[same]))
+        count = pairs[repeated].nunique()
+        numbers = [position + 1 if rows is None else rows[position] for position in same]
+        shown = ", ".join(str(number) for number in numbers[:5]) + (" ..." if len(numbers) > 5 else "")
+        faults.append(Fault("repeated", f"{card.title}: {' and '.join(names[:2])} stand{'s' if len(names) == 1 else ''} in "
+                            f"rows {shown} ({count} such images){', one file' if len(names) > 1 else ''}. One row an "
+                            "image: average its scores first, e.g. table.groupby(\"image\", as_index=False)"
+                            "[\"score\"].mean(), or remove the rows too many."))
+    by_image = pd.DataFrame({"image": pd.Series(image, dtype=object), "content": frame["content"].to_numpy()})[
+        named.to_numpy() & ~repeated]
+    apart = by_image.groupby("image", sort=False)["content"].nunique()
+    if len(apart) and apart.max() > 1:
+        identity = apart.idxmax()
+        position = next(position for position, other in enumerate(image) if other == identity)
+        faults.append(Fault("repeated", f"{card.title}: {frame['image'].iloc[position]}{place(position)} stands in several "
+                            f"rows with {apart.max()} contents ({(apart > 1).sum()} such images), so one row may train "
+                            "and another test. Give its rows one value in a column `content`."))
+    return faults
+
+
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    """What tells one file from another, whatever name or link it is reached by; None if there is no such file."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+
+
+def contents(table: pd.DataFrame) -> pd.Series:
+    """What splits are made by: the column `content`; where it is empty or absent, the reference, else the image itself.
+
+    >>> contents(pd.DataFrame({"image": ["a", "b"], "reference": ["r", ""], "content": [None, " "]})).tolist()
+    ['r', 'b']
+    """
+    default = table["image"]
+    if "reference" in table:
+        references = table["reference"].fillna("")
+        default = references.where(references.astype(str).str.strip() != "", table["image"])
+    if "content" not in table:
+        return default
+    empty = table["content"].isna() | (table["content"].astype(str).str.strip() == "")
+    if not empty.any():
+        return table["content"]
+    content = table["content"]
+    if not pd.api.types.is_string_dtype(content.dtype):
+        content = content.astype(object)
+    return content.where(~empty, default)
+
+
+def parts(dataset: Dataset) -> np.ndarray:
+    """The official part of each image: "train", "val", "test" or "" (open), (N,).
+
+    Raises:
+        DatasetError: the column `split` holds a word that is no part.
+
+    >>> parts(load("offline"))[:2].tolist()
+    ['', '']
+    """
+    table = dataset.table
+    if "split" not in table:
+        return np.full(len(table), "", dtype=object)
+    found, unknown = tables.parts(table["split"])
+    if unknown.any():
+        position = int(unknown.to_numpy().argmax())
+        raise DatasetError(f"{dataset.name}: the split of {table['image'].iloc[position]} is "
+                           f"{table['split'].iloc[position]!r}, which is no part ({unknown.sum()} such rows). Write "
+                           f"{tables.PART_WORDS}.")
+    return np.array(found.tolist(), dtype=object)
 
 
 def splits(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset, Dataset]:
     """Training, validation and test part that share no content.
 
     70 % of the contents train, 10 % validate, 20 % test, drawn by `seed`. Where the set has an official test
-    part, that part is the test part for every seed; an official validation part likewise; only what is left open
-    is drawn.
+    part, that part is the test part for every seed; an official validation part likewise; what is missing is drawn
+    from all other images, those marked train among them.
 
     Args:
         dataset: any dataset.
@@ -285,33 +562,42 @@ def splits(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset, Dataset]:
         (train, val, test), three datasets.
 
     Raises:
-        DatasetError: fewer than 3 contents, or an official split that shares content.
+        DatasetError: fewer than 3 contents, an official split that shares content, or a word that is no part.
 
     >>> train, val, test = splits(load("offline"), seed=0)
     >>> set(train.table["content"]) & set(test.table["content"])
     set()
     """
-    table = dataset.table
-    part = table["split"].where(table["split"].isin(["val", "test"]), "").to_numpy(dtype=object)
+    official = parts(dataset)
+    part = np.where(np.isin(official, ["val", "test"]), official, "").astype(object)
+    content = contents(dataset.table).to_numpy(dtype=object)
     wanted = {"test": 0.2, "val": 0.1}
-    # sorted, so that the order of rows in a table does not matter
-    order = np.array(sorted(table["content"][part == ""].unique()), dtype=object)
+    order = _sorted_contents(content[part == ""])
     np.random.default_rng(seed).shuffle(order)
     if len(order) + sum((part == name).any() for name in wanted) < 3:
         raise DatasetError(f"{dataset.name}: {len(order)} contents are too few to train, validate and test. "
-                           "Three different pictures (references) are the least.")
+                           "Three different images (references) are the least.")
     total = len(order)
     for name, share in wanted.items():
         if not (part == name).any():
             count = max(1, round(share * total))
             chosen, order = order[:count], order[count:]
-            part[table["content"].isin(chosen) & (part == "")] = name
+            part[pd.Series(content).isin(list(chosen)).to_numpy() & (part == "")] = name
     part[part == ""] = "train"
-    parts = pd.Series(part).groupby(table["content"].to_numpy()).nunique()
-    if parts.max() > 1:
-        raise DatasetError(f"{dataset.name}: content {parts.idxmax()!r} lies in two parts of the official split, so a "
+    each = pd.Series(part).groupby(content).nunique()
+    if each.max() > 1:
+        raise DatasetError(f"{dataset.name}: content {each.idxmax()!r} lies in two parts of the official split, so a "
                            "test score would be flattered. Correct the split column.")
     return tuple(dataset.subset(part == name) for name in ("train", "val", "test"))
+
+
+def _sorted_contents(content: np.ndarray) -> np.ndarray:
+    """Every content once, sorted, so that the order of rows in a table does not matter."""
+    unique = pd.unique(pd.Series(content, dtype=object))
+    try:
+        return np.array(sorted(unique), dtype=object)
+    except TypeError:  # numbers and texts in one column
+        return np.array(sorted(unique, key=str), dtype=object)
 
 
 class _SeededOrder(Sampler):

@@ -71,9 +71,9 @@ def edited(own, **changes):
 
 
 @pytest.mark.parametrize("change, sentence", [
-    (dict(score=(4, np.nan)), r"1 of 10 scores are no number, first 'nan' of d4\.png"),
+    (dict(score=(4, np.nan)), r"1 of 10 scores are no number, first '' of d4\.png in row 6"),
     (dict(score=(4, "good")), r"1 of 10 scores are no number, first 'good' of d4\.png"),
-    (dict(score=(4, 400)), r"score 400 \(d4\.png\) does not fit the range 0 to 100"),
+    (dict(score=(4, 400)), r"score 400 \(d4\.png\) in row 6 does not fit the range 0 to 100"),
     (dict(image=(4, "gone.png")), r"gone\.png: no such picture \(1 of 15"),
     (dict(reference=(4, "gone.png")), r"gone\.png: no such picture"),
 ])

@@ -35,7 +35,7 @@ def full_reference(folder) -> data.Dataset:
 
 def no_reference(folder) -> data.Dataset:
     rows = pd.DataFrame({"image": ["a.png", "b.png", "c.png"], "raw_score": [402 / 105, 1.0, 5.0],
-                         "split": ["train", "val", "test"], "content": ['a "tray", of sushi', "null", " x"]})
+                         "split": ["train", "val", "test"], "content": ['a "tray", of sushi', "null", "x y"]})
     return finish("nr", placed(folder, rows), folder, data.Card("nr", "NR", low=1, high=5))
 
 
@@ -115,9 +115,10 @@ def test_names_are_looked_up_below_the_folder(tmp_path):
 @pytest.mark.parametrize("text, options, sentence", [
     ("img_name,score\na.png,1\n", {}, r"m\.csv: has no column 'mos' or 'dmos' .*Rename them in the first line"),
     ("image,mos\na.png,1\n", {}, r"m\.csv: has no column 'dist_name' or 'img_name'"),
-    ("img_name,mos\na.png,good\n", {}, r"m\.csv: column 'mos': .*'good'\. Correct or remove this row"),
-    ("img_name,mos,level\na.png,1,x\n", {}, r"m\.csv: column 'level': .*'x'\. Correct or remove this row"),
-    ("img_name,mos,official_split\na.png,1,dev\n", {}, r"m\.csv: column 'official_split' holds 'dev'.*Write train,"),
+    ("img_name,mos\na.png,good\n", {}, r"m\.csv: row 2, column 'mos': 'good' is no number\. Correct or remove this row"),
+    ("img_name,mos,level\na.png,1,x\n", {}, r"m\.csv: row 2, column 'level': 'x' is no number\. Correct or remove this row"),
+    ("img_name,mos,official_split\na.png,1,holdout\n", {},
+     r"m\.csv: row 2, column 'official_split' holds 'holdout'.*Write train \(training"),
     (RANDOM, {"split": "split_99"}, r"m\.csv: has no column 'split_99' to split by; choose from 'split', 'ratio802"),
     ("img_name,mos\na.png,1\n", {"split": "x"}, r"m\.csv: has no column 'x' to split by; choose from none"),
     ('img_name,mos\n"a.png,1\n', {}, r"m\.csv: cannot be read as a CSV table .*Replace this file")])
