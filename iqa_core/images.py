@@ -1,30 +1,37 @@
-"""Pictures in and out: robust loading, 8-bit rounding, luma, and crops that are the same on every run.
+"""Images in and out: robust loading, 8-bit rounding, luma, and crops that are the same on every run.
 
-A picture is a float32 RGB tensor in [0, 1] of shape (3, H, W); a batch is (B, 3, H, W).
+An image is a float32 sRGB tensor in [0, 1] of shape (3, H, W); a batch is (B, 3, H, W).
 """
 
+import io
+import os
+import warnings
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from iqa_core.files import atomic
+from iqa_core.metrics import expect
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".jp2")
-
 
 # Pillow lists their suffixes, but they hold no raster image that it could decode by itself: stubs (BUFR, GRIB,
 # HDF5, MPEG), vector graphics (EPS, PDF, WMF), tables of measurements (FITS) and of words (IPTC).
 _NO_RASTER_IMAGE = frozenset(["BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"])
 
+# `load` refuses images of too many pixels in a sentence of its own; Pillow's warning would say it a second time.
+# `append`: filters that the user has set come first.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+
 
 @cache
 def _register_heif() -> None:
-    """Let Pillow read HEIC, the format of most phones, if the optional package pillow-heif is installed."""
+    """Let Pillow read HEIC, the format of many phones, if the optional package pillow-heif is installed."""
     try:
         import pillow_heif
     except ImportError:
@@ -51,23 +58,34 @@ def readable_suffixes() -> frozenset[str]:
 
 
 class ImageError(ValueError):
-    """A picture that cannot be read. The message names the file and the remedy."""
+    """An image that cannot be read. The message names the file and the remedy."""
 
 
 def load(path: str | Path) -> torch.Tensor:
-    """Read a picture file as a float32 RGB tensor.
+    """Read an image file as a float32 sRGB tensor: the pixels that a viewer shows.
 
-    The EXIF rotation is applied. Grey and palette pictures become RGB. Transparent pixels are laid over white.
-    16-bit samples are divided by 65535. CMYK is converted to RGB. Of an animation the first frame is read.
+    - The EXIF rotation is applied. Of an animation or of many pages the first one is read.
+    - Grey, palette, CMYK and Lab become RGB. Transparent pixels are laid over white. BMP and TGA whose alpha is 0
+      everywhere are opaque: many programs leave the fourth byte empty.
+    - An embedded ICC profile is converted to sRGB, with 8 bits and the profile's own rendering intent. Where that
+      would move no colour by more than 1/255, as with profiles of sRGB itself, the pixels stay bit for bit as they
+      are. A profile that is damaged or made for other channels is ignored with a warning.
+    - The gAMA entry of a PNG without profile counts where it differs from 1/2.2 by more than 5 %, libpng's
+      threshold. Other marks of a colour space are not read: cHRM and cICP in PNG, nclx in AVIF and HEIC.
+    - Samples are divided by the value of white: 255; 65535 for 16-bit grey; 4095 for 12-bit TIFF. Of colour with
+      more than 8 bits Pillow reads the upper 8; for PNG, TIFF, PPM, SGI and JPEG 2000 a warning says so once.
+    - Floats, signed integers and 32-bit integers have no fixed white and are refused.
 
     Args:
-        path: any file that Pillow can open.
+        path: a file of any kind in `readable_suffixes`. Its content decides, not its suffix.
 
     Returns:
         Tensor (3, H, W), float32, in [0, 1].
 
     Raises:
-        ImageError: the file is missing, empty, truncated or no picture. The message names the file.
+        ImageError: the file is missing, empty, truncated, no image, or has more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS` (at first 89,478,485; None means no limit). If the environment variable
+            `IQA_MAX_PIXELS` is set (a number, or `none`), it is copied there first. The message names the file.
 
     >>> import tempfile, os
     >>> file = os.path.join(tempfile.mkdtemp(), "grey.png")
@@ -76,47 +94,329 @@ def load(path: str | Path) -> torch.Tensor:
     (torch.Size([3, 4, 8]), 1.0)
     """
     path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path}: no such file. Check the name (upper and lower case count) and the folder.")
-    if path.stat().st_size == 0:
-        raise ImageError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
+    name = printable(path)
     try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > Image.MAX_IMAGE_PIXELS:  # for Pillow a warning, which nobody reads
-                raise ValueError(f"{picture.width} x {picture.height} pixels, perhaps an attack")
-            array = _rgb_array(ImageOps.exif_transpose(picture))
+        _expect_file(path)
+        _register_heif()
+        limit = _pixel_limit()
+        # From an open file: given a path, Pillow maps uncompressed TIFFs, and scrambles those that are rotated.
+        with path.open("rb") as file, Image.open(file) as image:
+            width, height = image.size
+            if width * height == 0:
+                raise ImageError(f"{name}: the image has no pixels ({width} x {height}). Replace or remove this file.")
+            if limit is not None and width * height > limit:
+                raise _too_many_pixels(name, f"{width} x {height} pixels are", limit)
+            array = _srgb_array(image, path)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:  # Pillow stops by itself at twice the limit
+        raise _too_many_pixels(name, "its pixels are", 2 * Image.MAX_IMAGE_PIXELS) from error
     except Exception as error:  # Pillow's plugins raise many kinds; all of them mean the same to the reader
-        raise ImageError(f"{path}: cannot be read as a picture ({error}). Replace or remove this file.") from error
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+        reason, remedy = _reason_and_remedy(error, path)
+        raise ImageError(f"{name}: cannot be read as an image ({reason}). {remedy}.") from error
+    white = np.float32(255) if array.dtype == np.uint8 else np.float32(1)
+    x = np.empty((3, *array.shape[:2]), np.float32)
+    np.divide(array.transpose(2, 0, 1), white, out=x)
+    return torch.from_numpy(x)
 
 
 def size(path: str | Path) -> tuple[int, int]:
     """(width, height) as the file's first bytes say, before a rotation; (0, 0) if it cannot be read."""
-    with suppress(Exception), Image.open(path) as picture:  # of many kinds; `load` says what is wrong
-        return picture.size
+    with suppress(Exception):  # of many kinds; `load` says what is wrong
+        _register_heif()
+        _pixel_limit()
+        with Image.open(path) as image:
+            return image.size
     return 0, 0
 
 
-def _rgb_array(picture: Image.Image) -> np.ndarray:
-    """(H, W, 3) float32 in [0, 1] from any of Pillow's modes."""
-    if picture.mode == "F":
-        raise ValueError("32-bit float samples have no fixed range; save it with 8 or 16 bits")
-    if picture.mode.startswith("I"):  # 16-bit grey arrives as "I;16" or "I"
-        grey = np.asarray(picture, dtype=np.float32) / np.float32(65535)
-        return np.repeat(grey.clip(0, 1)[..., None], 3, axis=2)
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        over = picture.convert("RGBA")
-        white = Image.new("RGBA", over.size, "white")
-        picture = Image.alpha_composite(white, over)
-    return np.asarray(picture.convert("RGB"), dtype=np.float32) / np.float32(255)
+def printable(path: str | Path) -> str:
+    r"""A file name as every UTF-8 terminal can print it in one line: odd bytes and control characters spelled out.
+
+    >>> printable(os.fsdecode(b"caf\xe9.png"))
+    'caf\\xe9.png'
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+# ---- What can be wrong with a file -----------------------------------------------------------------------------
+
+# Brands of the container that HEIC and AVIF share; they follow the letters "ftyp".
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
+
+
+def _expect_file(path: Path) -> None:
+    """Raise if there is no regular file with content at `path`."""
+    name = printable(path)
+    if path.is_dir():
+        raise ImageError(f"{name}: this is a folder. Name an image file in it.")
+    if not path.exists():
+        raise ImageError(f"{name}: no such file. Check the name (upper and lower case count) and the folder.")
+    if not path.is_file():
+        raise ImageError(f"{name}: this is a device or a pipe. Name an image file.")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{name}: the file is empty (0 bytes). Copy or download it again.")
+
+
+def _pixel_limit() -> int | None:
+    """Pillow's limit of pixels, after `IQA_MAX_PIXELS` has been copied there; None means no limit."""
+    text = os.environ.get("IQA_MAX_PIXELS", "").strip().lower()
+    if text in ("none", "0"):
+        Image.MAX_IMAGE_PIXELS = None
+    elif text:
+        try:
+            limit = int(float(text.replace(",", "")))  # reads 120000000, 120_000_000, 120,000,000 and 1.2e8
+        except (ValueError, OverflowError):
+            limit = 0
+        if limit < 1:
+            raise ImageError(f"IQA_MAX_PIXELS={printable(text)} is no number of pixels. Give one such as 120000000, "
+                             "or none for no limit.")
+        Image.MAX_IMAGE_PIXELS = limit
+    return Image.MAX_IMAGE_PIXELS
+
+
+def _too_many_pixels(name: str, count: str, limit: int) -> ImageError:
+    return ImageError(f"{name}: {count} more than the limit of {limit:,} pixels, which keeps forged files from filling "
+                      "the memory. If you trust this file, set PIL.Image.MAX_IMAGE_PIXELS = None in Python, or "
+                      "IQA_MAX_PIXELS=none in the environment of the command line.")
+
+
+def _reason_and_remedy(error: Exception, path: Path) -> tuple[str, str]:
+    """Why a file cannot be read, and what helps."""
+    replace = "Replace or remove this file"
+    if isinstance(error, UnidentifiedImageError):
+        with open(path, "rb") as file:
+            start = file.read(12)
+        if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS and ".heic" not in readable_suffixes():
+            return "it is HEIC, which Pillow reads with the help of another package", "Install pillow-heif"
+        if start[4:8] == b"ftyp" and start[8:12] in _AVIF_BRANDS and ".avif" not in readable_suffixes():
+            return "it is AVIF, which the installed Pillow does not read", "Install Pillow 11.3 or later"
+        return "its content is damaged or of no kind that Pillow knows", replace
+    if isinstance(error, MemoryError):
+        return "the memory is too small for it", "Close other programs or make the image smaller"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror, "Check the permissions of the file and its folder"
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__, replace
+
+
+def _expect_white(image: Image.Image) -> None:
+    """Raise if no sample value of the file stands for white: floats, signed integers, 32-bit integers."""
+    tags = getattr(image, "tag_v2", {})  # of a TIFF; 339: 1 = unsigned, 2 = signed, 3 = float
+    sample_format = np.atleast_1d(tags.get(339, 1))
+    if image.mode == "F" or 3 in sample_format:
+        raise ValueError("float samples have no fixed range; save it with 8 or 16 bits")
+    if image.mode == "I" and image.format not in ("PNG", "PPM"):  # these two use the mode for their 16 bits
+        bits = np.max(tags.get(258, 32))
+        raise ValueError(f"{bits}-bit integers have no fixed range; save it with 8 or 16 unsigned bits")
+    if image.mode.startswith("I;") and image.format not in ("PNG", "PPM", "TIFF", "JPEG2000"):
+        raise ValueError(f"16-bit integers of {image.format} have no fixed range; save it as PNG")
+    if np.max(tags.get(258, 8)) == 16 and image.mode[0] != "I" and not _has_deep_raw_mode(image):
+        raise ValueError("16-bit colour in separate planes, which Pillow mixes up; save it as PNG")
+    if 2 in sample_format:
+        raise ValueError("signed integers have no fixed range; save it with 8 or 16 unsigned bits")
+
+
+# ---- From a file's samples to sRGB -----------------------------------------------------------------------------
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the samples lie in the file, in Pillow's words, such as "RGB;16B". Known until the pixels are read."""
+    if not image.tile:
+        return ""
+    arguments = image.tile[0][3]
+    if isinstance(arguments, (tuple, list)):
+        arguments = arguments[0] if arguments else ""
+    return str(arguments or "")
+
+
+def _has_deep_colour(image: Image.Image, path: Path) -> bool:
+    """Whether the file holds colour of more than 8 bits, of which Pillow gives 8. Known until the pixels are read."""
+    if image.mode.startswith("I"):
+        return False  # grey keeps its 16 bits
+    if image.format == "PPM" and image.tile and isinstance(image.tile[0][3], tuple):
+        largest = image.tile[0][3][-1]
+        return isinstance(largest, int) and largest > 255
+    if image.format == "JPEG2000":
+        with open(path, "rb") as file:
+            start = file.read(2**16)
+        size_marker = start.find(b"\xff\x4f\xff\x51")
+        sample_size = start[size_marker + 42 : size_marker + 43]  # bits - 1; the top bit means signed
+        return size_marker >= 0 and bool(sample_size) and sample_size[0] & 127 > 7
+    return _has_deep_raw_mode(image)
+
+
+def _has_deep_raw_mode(image: Image.Image) -> bool:
+    return _raw_mode(image).endswith((";16B", ";16L", ";16N"))
+
+
+_warned: set[str] = set()  # what one warning per process has been given for
+
+
+def _warn_of_eight_bits(name: str) -> None:
+    if "eight bits" not in _warned:
+        _warned.add("eight bits")
+        warnings.warn(f"{name}: stores more than 8 bits per colour, of which 8 are read: its values are steps of 1/255. "
+                      "Nothing needs to be done unless finer steps matter. Other such files are not named.", stacklevel=4)
+
+
+def _srgb_array(image: Image.Image, path: Path) -> np.ndarray:
+    """(H, W, 3) of sRGB from an open image of any of Pillow's modes: uint8, or float32 in [0, 1] for 16-bit grey."""
+    name = printable(path)
+    _expect_white(image)
+    if _has_deep_colour(image, path):
+        _warn_of_eight_bits(name)
+    raw_mode = _raw_mode(image)
+    file_format = image.format
+    white_is_zero = getattr(image, "tag_v2", {}).get(262) == 0  # a TIFF tag
+    image.load()
+    image = _upright(image, name)
+    if image.mode.startswith("I"):
+        white = 4095 if raw_mode == "I;12" else 65535
+        return _srgb_from_grey16(image, white, white_is_zero, name)
+
+    colour, alpha = _colour_and_alpha(image, raw_mode)
+    if image.mode != "LAB":  # independent of a profile, and RGB by now
+        colour = _srgb_image(colour, image.info, name)
+    empty = alpha is not None and alpha.getextrema()[1] == 0 and file_format in ("BMP", "DIB", "TGA")
+    if alpha is not None and not empty:
+        colour.putalpha(alpha)
+        colour = Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour).convert("RGB")
+    return np.asarray(colour)
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    """The image turned as its EXIF data say; as it is, with a warning, if they are damaged."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # of many kinds, such as SyntaxError and struct.error
+        warnings.warn(f"{name}: its EXIF data are damaged ({error}), so that it is read without a rotation. "
+                      "Save it again if it lies on its side.", stacklevel=4)
+        return image
+
+
+def _colour_and_alpha(image: Image.Image, raw_mode: str) -> tuple[Image.Image, Image.Image | None]:
+    """The image without transparency (mode L for grey, CMYK as it is, else RGB), and its alpha or None."""
+    transparent = image.info.get("transparency")
+    if transparent is not None and image.mode in ("L", "RGB"):
+        # The transparent colour is noted as the file counts, but Pillow has brought the samples to 8 bits.
+        if raw_mode == "RGB;16B":
+            transparent = tuple(value >> 8 for value in transparent)
+        elif raw_mode in ("L;2", "L;4"):
+            transparent = transparent * 255 // (3 if raw_mode == "L;2" else 15)
+        image.info["transparency"] = transparent
+    is_grey = image.mode in ("1", "L", "LA", "La")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        colour = rgba.getchannel("R") if is_grey else rgba.convert("RGB")
+        return colour, rgba.getchannel("A")
+    if image.mode == "CMYK":
+        return image, None
+    return image.convert("L" if is_grey else "RGB"), None
+
+
+def _srgb_from_grey16(image: Image.Image, white: int, white_is_zero: bool, name: str) -> np.ndarray:
+    """(H, W, 3) of sRGB from 16-bit grey: float32 in [0, 1], or uint8 if a profile had to be converted."""
+    samples = np.asarray(image).astype(np.int32)
+    opaque = samples != image.info.get("transparency", -1)
+    if white_is_zero:
+        samples = white - samples
+    profile = image.info.get("icc_profile")
+    transform = None
+    if profile:
+        transform = _transform_or_warning(profile, "L", name)
+    if transform is not None:
+        _warn_of_eight_bits(name)
+        grey8 = np.round(samples * (255 / white)).clip(0, 255).astype(np.uint8)
+        rgb = np.array(transform.apply(Image.fromarray(grey8).convert(transform.input_mode)))
+        rgb[~opaque] = 255
+        return rgb
+    grey = (samples.astype(np.float32) / np.float32(white)).clip(0, 1)
+    gamma = _png_gamma(image.info)
+    if gamma:
+        grey = _srgb_of_light(grey ** np.float32(1 / gamma))
+    grey[~opaque] = 1
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _srgb_image(image: Image.Image, info: dict, name: str) -> Image.Image:
+    """An image of mode L, RGB or CMYK in sRGB; `info` holds the profile or the gamma of its file."""
+    profile = info.get("icc_profile")
+    if profile:
+        transform = _transform_or_warning(profile, image.mode, name)
+        if transform is not None:
+            return transform.apply(image.convert(transform.input_mode))
+    gamma = _png_gamma(info)
+    if gamma:
+        light = np.linspace(0, 1, 256) ** (1 / gamma)
+        table = np.round(255 * _srgb_of_light(light)).astype(int).tolist()
+        image = image.point(table * len(image.getbands()))
+    return image.convert("RGB")
+
+
+def _png_gamma(info: dict) -> float | None:
+    """The gAMA entry of a PNG, if it counts: no profile, not marked as sRGB, more than 5 % away from 1/2.2."""
+    gamma = info.get("gamma")
+    if not gamma or info.get("icc_profile") or "srgb" in info or abs(gamma * 2.2 - 1) <= 0.05:
+        return None
+    return gamma
+
+
+def _srgb_of_light(light: np.ndarray) -> np.ndarray:
+    """sRGB values in [0, 1] of linear light in [0, 1] (IEC 61966-2-1)."""
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055).astype(np.float32)
+
+
+def _transform_or_warning(profile: bytes, mode: str, name: str) -> ImageCms.ImageCmsTransform | None:
+    """`_srgb_transform`; None with a warning if the profile cannot be used."""
+    try:
+        return _srgb_transform(profile, mode)
+    except Exception as error:  # of many kinds; a viewer shows such a file without its profile
+        warnings.warn(f"{name}: its colour profile cannot be used ({error}), so that its colours are taken as sRGB. "
+                      "Save it again as sRGB if they look wrong.", stacklevel=5)
+        return None
+
+
+@lru_cache(maxsize=8)
+def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The transform of an ICC profile to sRGB for an image of mode L, RGB or CMYK.
+
+    None if it would move no colour of a grid over the cube by more than 1/255. This tells profiles of sRGB, of
+    which there are dozens, from others by what they do: their names and curves differ.
+    """
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    space = source.profile.xcolor_space.strip()
+    if space == "RGB" and mode == "L":
+        mode = "RGB"  # cameras and editors put the profile of RGB into grey images, too
+    if (space, mode) not in (("GRAY", "L"), ("RGB", "RGB"), ("CMYK", "CMYK")):
+        raise ValueError(f"it is made for {space}, not for {mode}")
+    intent = source.profile.rendering_intent
+    if intent not in (ImageCms.Intent.PERCEPTUAL, ImageCms.Intent.SATURATION):
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC  # absolute intent would tint the white
+    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", intent)
+    if mode == "CMYK":
+        return transform
+
+    levels = np.linspace(0, 255, 18).astype(np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
+    ramp = np.arange(256, dtype=np.uint8)[None]
+    before = np.concatenate([cube, np.repeat(ramp[..., None], 3, axis=2)], axis=1) if mode == "RGB" else ramp
+    after = np.asarray(transform.apply(Image.fromarray(before))).astype(int)
+    return None if np.abs(after - (before if mode == "RGB" else before[..., None])).max() <= 1 else transform
+
+
+# ---- 8 bits and back -------------------------------------------------------------------------------------------
 
 
 def to_uint8(x: torch.Tensor) -> torch.Tensor:
-    """Round a picture in [0, 1] to 8 bits: floor(255 x + 0.5), clipped. Shape and device are kept.
+    """Round an image in [0, 1] to 8 bits: floor(255 x + 0.5), clipped. Shape and device are kept.
 
     >>> to_uint8(torch.tensor([0.0, 0.5, 1.0])).tolist()
     [0, 128, 255]
     """
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()  # half precision cannot count to 255.5 in halves
     return (x * 255 + 0.5).floor().clamp(0, 255).to(torch.uint8)
 
 
@@ -126,11 +426,49 @@ def from_uint8(x: torch.Tensor) -> torch.Tensor:
 
 
 def save(path: str | Path, x: torch.Tensor) -> None:
-    """Write a picture (3, H, W) in [0, 1] as a file, all of it or nothing. The suffix chooses the format."""
+    """Write an image as a file of 8 bits, all of it or nothing.
+
+    PNG, BMP, TIFF, TGA and PPM keep every pixel; formats such as JPEG and GIF change them.
+
+    Args:
+        path: its suffix chooses the format; it must be one that Pillow reads and writes.
+        x: (3, H, W) in [0, 1], of any floating dtype, on any device.
+
+    Raises:
+        ValueError: another shape, integers, values outside [0, 1] or NaN, a suffix that cannot be written.
+
+    >>> import tempfile
+    >>> save(tempfile.gettempdir() + "/white.png", torch.full((3, 4, 4), 255.0))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: /...white.png: x must hold values in [0, 1], but holds 255 to 255: divide 0-255
+    images by 255 or clamp.
+    """
+    path = Path(path)
+    name = printable(path)
+    if isinstance(x, torch.Tensor) and (x.ndim != 3 or x.shape[0] != 3):
+        raise ValueError(f"{name}: x must have shape (3, H, W), but has {tuple(x.shape)}: take one image of a batch as "
+                         "x[i], repeat grey by x.expand(3, -1, -1), leave transparency out by x[:3].")
+    try:
+        x = expect(x[None] if isinstance(x, torch.Tensor) else x, channels=3)[0]
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    suffix = path.suffix.lower()
+    if suffix not in readable_suffixes() or Image.registered_extensions().get(suffix) not in Image.SAVE:
+        raise ValueError(f"{name}: {suffix or 'a name without suffix'} is no image format that can be written. "
+                         "Choose .png.")
     array = to_uint8(x.detach().cpu()).permute(1, 2, 0).numpy()
+    # compress_level 1: PNGs about a tenth larger, written several times faster
+    options = {"compress_level": 1} if suffix in (".png", ".apng") else {}
     with atomic(path) as temporary:
-        # compress_level 1: PNGs about a tenth larger, written several times faster
-        Image.fromarray(array).save(temporary, **({"compress_level": 1} if Path(path).suffix == ".png" else {}))
+        try:
+            Image.fromarray(array).save(temporary, **options)
+        except OSError as error:
+            if error.errno is not None:
+                raise  # no space left, no permission
+            raise ValueError(f"{name}: {error}. Choose .png.") from error
+
+
+# ---- Sizes and crops -------------------------------------------------------------------------------------------
 
 
 def luma(x: torch.Tensor) -> torch.Tensor:
@@ -150,17 +488,17 @@ def luma(x: torch.Tensor) -> torch.Tensor:
 
 
 def fit(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Make a picture at least `size` on both sides by mirroring it at its borders.
+    """Make an image at least `size` on both sides by mirroring it at its borders.
 
     Resizing would change the sharpness that we want to judge, and zero padding would add an edge that is not
-    there. Mirroring does neither. A picture that is large enough comes back unchanged.
+    there. Mirroring does neither. An image that is large enough comes back unchanged.
 
     Args:
         x: (..., H, W).
         size: the crop size.
 
     Returns:
-        (..., max(H, size), max(W, size)), the picture in the middle.
+        (..., max(H, size), max(W, size)), the image in the middle.
 
     >>> fit(torch.arange(3.0).view(1, 1, 3), 6)[0, 0].tolist()
     [0.0, 0.0, 1.0, 2.0, 2.0, 1.0]
@@ -186,11 +524,11 @@ def shrink(x: torch.Tensor, longest: int) -> torch.Tensor:
 
 
 def crops(x: torch.Tensor, size: int, how: str = "five", n: int = 5, seed: int = 0) -> torch.Tensor:
-    """Square crops at positions that depend only on the picture's size and the arguments.
+    """Square crops at positions that depend only on the image's size and the arguments.
 
     Args:
-        x: (..., H, W). Crops of a distorted picture and its reference stay aligned when both are stacked in x.
-        size: side of the crop. A smaller picture is mirrored up to it first (see `fit`).
+        x: (..., H, W). Crops of a distorted image and its reference stay aligned when both are stacked in x.
+        size: side of the crop. A smaller image is mirrored up to it first (see `fit`).
         how: "five" = the four corners and the centre; "grid" = n x n positions spread evenly from border to
             border; "random" = n positions drawn from `seed`.
         n: number of crops ("random") or of rows and columns ("grid"). "five" ignores it.
