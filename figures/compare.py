@@ -59,9 +59,14 @@ def at_most(name: str, mode: str) -> int:
     return {"smoke": SMOKE_IMAGES, "quick": IMAGES.get(name, EVERYTHING), "full": EVERYTHING}[mode]
 
 
+def load(name: str, mode: str) -> data.Dataset:
+    """As many images of a set as the mode takes."""
+    return data.load(name).thin(at_most(name, mode))
+
+
 def sets(mode: str) -> dict[str, data.Dataset]:
-    """As many images of each set as the mode takes."""
-    return {name: data.load(name).thin(at_most(name, mode)) for name in names()}
+    """All sets that are here."""
+    return {name: load(name, mode) for name in names()}
 
 
 def tested(datasets: dict[str, data.Dataset], name: str) -> list[data.Dataset]:
@@ -114,6 +119,7 @@ class Job(NamedTuple):
 
     method: str
     dataset: str
+    others: list[str]  # sets on which it is tested as well
     seeds: list[int]
     mode: str
     ledger: Path | None
@@ -123,13 +129,11 @@ class Job(NamedTuple):
 
 
 def train(job: Job) -> tuple[pd.DataFrame | None, str]:
-    """One method on one split or several, tested on all sets (in smoke on its own). Its rows, and what went wrong."""
-    datasets = sets(job.mode)
-    dataset, others = datasets[job.dataset], []
-    if job.mode != "smoke":
-        others = [other for other in tested(datasets, job.method) if other.name != job.dataset]
+    """One method on one split or several. Its rows, and what went wrong."""
     tables = []
     try:
+        dataset = load(job.dataset, job.mode)
+        others = [load(name, job.mode) for name in job.others]
         for seed in job.seeds:
             method = build(job.method, dataset, job.mode, seed)
             rows = protocol.run(method, dataset, [seed], job.mode, others=others)
@@ -162,16 +166,20 @@ def read_ledger(path: Path | None) -> pd.DataFrame:
         return pd.DataFrame(columns=ledger.COLUMNS)
 
 
-def plan(mode: str, path: Path | None = None) -> list[Job]:
+def plan(mode: str, datasets: dict[str, data.Dataset], path: Path | None = None) -> list[Job]:
     """The jobs whose rows a ledger lacks; split by split, so that a run that is stopped has whole splits."""
-    datasets, known = sets(mode), read_ledger(path)
+    known = read_ledger(path)
     known = known[known["mode"] == mode]
+
+    def elsewhere(name: str, on: str) -> list[data.Dataset]:
+        """The other sets on which a method is tested: none in smoke, nor for a metric that learns nothing."""
+        if mode == "smoke" or name in ("psnr", "ssim", "ms_ssim"):
+            return []
+        return [other for other in tested(datasets, name) if other.name != on]
 
     def lacks(name: str, on: str) -> dict[int, bool]:
         """Seeds of which the ledger lacks a row that `train` makes; True, if it is the one on the set's own test part."""
         method, dataset = build(name, datasets[on], mode, 0), datasets[on]
-        others = [other for other in tested(datasets, name)
-                  if other.name != on and hasattr(method, "fit") and mode != "smoke"]
 
         def seen(where: data.Dataset, end: str) -> set[int]:
             mine = known[(known["method"] == method.name) & (known["dataset"] == where.name)
@@ -180,24 +188,25 @@ def plan(mode: str, path: Path | None = None) -> list[Job]:
             return set(mine[mine["variant"].astype(str).str.fullmatch(f"{start}(: NR)?{end}")]["seed"])
 
         own = seen(dataset, "")
-        across = set.intersection(*(seen(other, f", from {on}") for other in others), set(SEEDS[mode]))
+        across = set.intersection(*(seen(other, f", from {on}") for other in elsewhere(name, on)), set(SEEDS[mode]))
         return {seed: seed not in own for seed in SEEDS[mode] if seed not in own & across}
 
     jobs, late = [], []
     for name, on in [(name, dataset.name) for name in METHODS for dataset in trained(datasets, name, mode)]:
-        todo = lacks(name, on)
+        todo, others = lacks(name, on), [other.name for other in elsewhere(name, on)]
         if name in CHEAP:  # features once for all splits
-            jobs += [Job(name, on, [*todo], mode, path)] if todo else []
+            jobs += [Job(name, on, others, [*todo], mode, path)] if todo else []
         else:  # first what has no row at all, split by split; last what is only to be tested on the other sets
-            late += [((not own, seed, datasets[on].card.proxy), Job(name, on, [seed], mode, path))
+            late += [((not own, seed, datasets[on].card.proxy), Job(name, on, others, [seed], mode, path))
                      for seed, own in todo.items()]
     late = [job for _, job in sorted(late, key=lambda pair: pair[0])]
     return late + jobs if mode == "smoke" else jobs + late  # with few jobs the longest must not come last
 
 
-def scores(mode: str, path: Path | None = None, patience: float | None = None) -> list[str]:
-    """All methods on all sets, into a ledger. Returns a sentence for each job that failed."""
-    jobs, failed = plan(mode, path), []
+def scores(mode: str, datasets: dict[str, data.Dataset] | None = None, path: Path | None = None,
+           patience: float | None = None) -> list[str]:
+    """All methods on all sets (default: those that are here), into a ledger. A sentence for each job that failed."""
+    jobs, failed = plan(mode, datasets or sets(mode), path), []
     results = trainings.side_by_side(train, jobs, fresh=mode != "smoke", patience=patience)
     for job, (_, error) in trainings.announced(results, len(jobs), describe):
         if error:

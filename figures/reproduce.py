@@ -56,14 +56,16 @@ def comparison(path: Path | None = None, mode: str = "quick") -> pd.DataFrame:
     return table.reindex(order).dropna(how="all").fillna("").reset_index(names="SRCC")
 
 
-def prepare(mode: str) -> None:
+def prepare(mode: str) -> dict[str, data.Dataset]:
     """Make the sets that this kit makes, and say what is there."""
     root = os.environ.get("IQA_DATA")
     say(f"mode {mode}; datasets from {files.data_root() if root else 'no folder, because IQA_DATA is not set'}")
-    for name, dataset in compare.sets(mode).items():
+    datasets = compare.sets(mode)
+    for name, dataset in datasets.items():
         say(f"  {name}: {len(dataset)} images")
     if mode == "full" and not torch.cuda.is_available():
         say("there is no GPU: YOTO, QFM-IQM and DRI-IQA are left out, the papers' settings would take weeks")
+    return datasets
 
 
 def run(mode: str) -> int:
@@ -75,11 +77,11 @@ def run(mode: str) -> int:
         path.unlink(missing_ok=True)
     elif path.is_file():
         say(f"{len(ledger.read(path))} rows are there from an earlier run; to begin anew, delete {folder}")
-    prepare(mode)
-    failed = compare.scores(mode, path, PATIENCE if mode == "smoke" else None)
+    datasets = prepare(mode)
+    failed = compare.scores(mode, datasets, path, PATIENCE if mode == "smoke" else None)
     say("figures")
-    if mode == "full" and "tid2013-kodak" in compare.names():
-        table = tid2013_kodak.faithfulness(data.load("tid2013-kodak").root)
+    if mode == "full" and "tid2013-kodak" in datasets:
+        table = tid2013_kodak.faithfulness(datasets["tid2013-kodak"].root)
         table.to_csv(folder / "tid2013_kodak.csv", index=False, float_format="%.3f")
     results.draw(folder, path, mode)
     claims.draw(folder)
