@@ -462,7 +462,7 @@ def _file_faults(frame: pd.DataFrame, root: Path, card: Card, rows: np.ndarray |
     if lost:
         others = f": {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}" if len(lost) > 1 else ""
         position = int(((frame["image"] == lost[0]) | (frame["reference"] == lost[0])).to_numpy().argmax())
-        near = tables.nearest(lost[0], root) if rows is not None else ""
+        near = tables.nearest(lost[0], root, images.readable_suffixes()) if rows is not None else ""
         hint = f"{near} is there: write that name (upper and lower case count)" if near else \
             "Place them there or remove their rows"
         faults.append(Fault("missing", f"{root / lost[0]}: no such picture ({len(lost)} of {len(files)} that the table "

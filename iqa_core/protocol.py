@@ -1,7 +1,8 @@
 """How a method is judged: seeds x splits, medians with their spread, comparisons that respect the overlap.
 
 The protocol is that of CONTRIQUE, Re-IQA and ARNIQA: 70/10/20 splits by content, ten seeds, the median over
-them. An official test part is kept. Nothing that is learnt on one split reaches another.
+them. An official test part is kept. Nothing that is learnt on one split reaches another. A table that is too small
+for such splits is cross-validated, ten times as well.
 """
 
 import copy
@@ -11,10 +12,11 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,9 @@ from iqa_core import __version__, data, metrics
 from iqa_core.files import progress
 
 CORRELATIONS = ["srcc", "plcc", "plcc_logistic", "krcc"]
+FEWEST_IN_PART = 3  # a correlation needs three values
+FEWEST_IMAGES = 8  # of a table that is cross-validated: five folds then train on six of them
+FEWEST_CONTENTS = 3
 
 
 def predict(method, dataset: data.Dataset) -> np.ndarray:
@@ -51,7 +56,7 @@ def predict(method, dataset: data.Dataset) -> np.ndarray:
         scores = np.empty(len(dataset))
         with torch.no_grad():
             for i in progress(range(len(dataset)), "predict"):
-                reference = dataset.reference(i)[None] if dataset.table["reference"].iloc[i] else None
+                reference = dataset.reference(i)[None] if dataset.has_reference(i) else None
                 scores[i] = method.score(dataset.image(i)[None], reference).item()
     return _checked(scores, dataset)
 
@@ -70,29 +75,47 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
         variant: str = "", others: Iterable[data.Dataset] = ()) -> pd.DataFrame:
     """Train and test a method on seeded splits; one row a seed, in the columns of the ledger.
 
-    A method with `fit(train, val)` is copied, as it was handed in, before each seed: nothing learnt on one
+    A method with `fit(train, val)` is copied, as it was handed in, before each training: nothing learnt on one
     split reaches the next. (A cache in memory that all copies may share defines `__deepcopy__` to return
     itself.) A method without `fit` predicts once. With an official test part the seeds vary training and
     validation only.
 
+    A table that is too small for a 70/10/20 split (3 validation and 3 test images at least), and has no official
+    test part, is cross-validated instead, with a warning that says what this can tell. For each seed the contents are
+    shuffled into k = 5 folds (fewer if there are fewer contents). The images of each fold are predicted by a method
+    that was trained on all others with `val=None`, so its constants stay at their defaults. All n predictions together
+    give the row of the seed; its `split` is "5-fold". An official test part with too small a validation part is
+    kept; then the validation images train as well, and `val` is None.
+
+    Predictions of several trainings cannot be pooled as they are. What is tested is missing from training, so the mean
+    of a training part is low where the test scores are high, and every regression starts at that mean: with features
+    that say nothing, the pooled SRCC of a ridge on 20 images is about -0.2, not 0, and with leave-one-out it may fall
+    to -1. So from each prediction the mean of the same training's predictions for its own training images is taken away.
+    This changes no order within one training, and in a simulation the mean SRCC was then 0.00. The mean of SRCCs within
+    folds, the other remedy, needs more than the 4 images that a fold has here.
+
     Args:
         method: has a `name` (str), `score` or `predict` (see `predict`), and maybe `fit` and `variant`. If it has
             `predictions(dataset) -> {what: (N,)}`, each of them gets a row, and `what` goes into its variant.
-        dataset: pictures with scores.
-        seeds: seeds of `data.splits`, and of torch before training.
+        dataset: images with scores.
+        seeds: seeds of `data.splits` or of the folds, and of torch before training.
         mode: "smoke", "quick", "full", or "" outside the notebooks.
         variant: what is special about this run; default `method.variant`, if any.
         others: other sets. What was trained on a split of `dataset` is tested on the test part of the same seed of
             each as well; the variant of such a row ends with ", from " and the name of `dataset`.
 
     Returns:
-        DataFrame. `images` counts the dataset, `n` the test and `n_train` the training pictures (0 for a
-        method without `fit`). `rmse` is taken after the logistic fit, on the [0, 1] scale, because PSNR and
-        the like have scales of their own. `minutes` are training and prediction. `memory_mb` is a peak: of
-        the GPU in this seed if it was used, else of the process so far.
+        DataFrame. `images` counts the dataset, `n` the test and `n_train` the training images (0 for a
+        method without `fit`, the rounded mean over the folds of a cross-validation). `rmse` is taken after the logistic
+        fit, on the [0, 1] scale, because PSNR and the like have scales of their own. `minutes` are training and
+        prediction. `memory_mb` is a peak: of the GPU in this seed if it was used, else of the process so far.
 
     Raises:
-        ValueError: no name, no seed, a dataset without scores, a split that shares content; as `predict`.
+        ValueError: no name, no seed, a dataset without scores, a split that shares content, fewer than 8 images of 3
+            contents, an official test part of fewer than 3 images, other sets beside a table that is
+            cross-validated; as `predict`.
+
+    Source of the bias: Parker, Günter, Bedo, Stratification bias in low signal microarray studies (2007).
 
     >>> from types import SimpleNamespace
     >>> oracle = SimpleNamespace(name="level", predict=lambda dataset: -dataset.table["level"])
@@ -105,45 +128,211 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
         raise ValueError(f"{type(method).__name__} has no name for the tables: give it an attribute `name`.")
     if np.isnan(dataset.scores).any():
         raise ValueError(f"{dataset.name} has pictures without a score: choose a dataset with scores.")
-    parts = {seed: data.splits(dataset, seed) for seed in seeds}
-    if not parts:
+    seeds, others = list(seeds), list(others)
+    if not seeds:
         raise ValueError("There is no seed, so there is nothing to run: give seeds=[0] at least.")
-    for seed, (train, val, test) in parts.items():
-        shared = set(test.table["content"]) & {*train.table["content"], *val.table["content"]}
-        if shared:
-            raise ValueError(f"{dataset.name}, seed {seed}: content {min(shared)!r} is trained and tested "
-                             "on, so the result would be flattered. Correct the content column.")
 
     learns = hasattr(method, "fit")
-    if not learns:  # one prediction a picture serves all splits
-        wanted = pd.concat([_names(test) for _, _, test in parts.values()])
-        tested = dataset.subset(_names(dataset).isin(wanted))
-        start = time.perf_counter()
-        known = dict(zip(_names(tested), predict(method, tested)))
-        minutes_each = (time.perf_counter() - start) / 60 / len(tested)
-    rows = []
-    for seed, (train, val, test) in parts.items():
+    folds = _folds(dataset)
+    if folds:
+        if others:
+            raise ValueError(f"{dataset.name} is so small that it is cross-validated, which trains {folds} methods a "
+                             "seed. Leave out `others`, or train on a larger set.")
+        warnings.warn(_small_table_sentence(dataset, folds, learns), stacklevel=2)
+        results = _cross_validated(method, dataset, seeds, folds) if learns else _predicted(
+            method, dataset, {seed: (dataset.subset([]), dataset.subset([]), dataset) for seed in seeds})
+    else:
+        parts = {seed: _checked_split(dataset, seed) for seed in seeds}
         if learns:
-            if torch.cuda.is_available():
-                torch.cuda.reset_peak_memory_stats()
-            torch.manual_seed(seed)
-            start = time.perf_counter()
-            fitted = copy.deepcopy(method).fit(train, val)
-            tested = [(dataset, test), *((other, data.splits(other, seed)[2]) for other in others)]
-            found = [(where, key, pred, part) for where, part in tested for key, pred in _predictions(fitted, part).items()]
-            minutes = (time.perf_counter() - start) / 60
+            parts = _with_enough_validation(dataset, parts)
+            results = _trained(method, dataset, parts, others)
         else:
-            found, minutes = [(dataset, "", _names(test).map(known).to_numpy(), test)], minutes_each * len(test)
-        memory, hardware = machine()
-        base = variant or getattr(method, "variant", "")
-        for where, key, pred, part in found:
-            origin = "" if where is dataset else f", from {dataset.name}"
-            rows.append({"method": name, "variant": ": ".join(filter(None, [base, key])) + origin, "dataset": where.name,
-                "images": len(where), "split": "official" if "test" in set(where.table["split"]) else "random",
-                "seed": seed, "mode": mode, **_judged(pred, part.scores, f"{name} on {where.name}, seed {seed}"),
-                "n": len(part), "n_train": len(train) if learns else 0, "minutes": minutes, "memory_mb": memory,
-                "hardware": hardware, "version": _version(), "date": date.today().isoformat()})
+            results = _predicted(method, dataset, parts)
+
+    base = variant or getattr(method, "variant", "")
+    rows = []
+    for result in results:
+        origin = "" if result.where is dataset else f", from {dataset.name}"
+        official = "official" if "test" in data.parts(result.where) else "random"
+        row = {"method": name, "variant": ": ".join(filter(None, [base, result.kind])) + origin,
+               "dataset": result.where.name, "images": len(result.where),
+               "split": f"{folds}-fold" if folds else official, "seed": result.seed, "mode": mode}
+        row |= _judged(result.pred, result.mos, f"{name} on {result.where.name}, seed {result.seed}")
+        row |= {"n": len(result.mos), "n_train": result.n_train, "minutes": result.minutes,
+                "memory_mb": result.memory, "hardware": result.hardware, "version": _version(),
+                "date": date.today().isoformat()}
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+class _Result(NamedTuple):
+    """Predictions for one test part, before they are judged."""
+
+    where: data.Dataset
+    seed: int
+    kind: str  # key of `predictions`, else ""
+    pred: np.ndarray
+    mos: np.ndarray
+    n_train: int
+    minutes: float
+    memory: float
+    hardware: str
+
+
+def _folds(dataset: data.Dataset) -> int:
+    """Into how many folds a table is cut that is too small for a 70/10/20 split; 0 if it is not.
+
+    What counts is the least that a part may hold, whatever the seed: the smallest contents.
+    """
+    official = data.parts(dataset)
+    if "test" in official:
+        if (official == "test").sum() < FEWEST_IN_PART:
+            raise ValueError(f"{dataset.name}: the official test part has {(official == 'test').sum()} images, and "
+                             f"{FEWEST_IN_PART} are the least that a correlation needs. Mark more, or leave the "
+                             "column split empty.")
+        return 0
+    content = data.contents(dataset.table)
+    sizes = content[official != "val"].value_counts().sort_values().to_numpy()
+    test = sizes[: max(1, round(0.2 * len(sizes)))].sum()
+    val = (official == "val").sum() or sizes[: max(1, round(0.1 * len(sizes)))].sum()
+    if len(sizes) >= 3 and min(test, val) >= FEWEST_IN_PART:
+        return 0
+    count = content.nunique()
+    if len(dataset) < FEWEST_IMAGES or count < FEWEST_CONTENTS:
+        raise ValueError(f"{dataset.name}: {len(dataset)} images of {count} contents are too few to train and test. A "
+                         f"70/10/20 split would have parts of {_part_sizes(len(dataset))} images; cross-validation needs "
+                         f"{FEWEST_IMAGES} images of {FEWEST_CONTENTS} contents at least. Rate more.")
+    return min(5, count)
+
+
+def _part_sizes(n: int) -> str:
+    """The parts of a 70/10/20 split of n images with a content each, as words."""
+    test, val = max(1, round(0.2 * n)), max(1, round(0.1 * n))
+    return f"{max(0, n - test - val)}, {val} and {test}"
+
+
+def _small_table_sentence(dataset: data.Dataset, folds: int, learns: bool) -> str:
+    n = len(dataset)
+    count = data.contents(dataset.table).nunique()
+    low, high = srcc_interval(0.8, n)
+    how = (f"each seed is a {folds}-fold cross-validation by content: every image is predicted by a method that was "
+           "trained on other contents, its constants at their defaults") if learns else \
+        "all of its images are tested, for every seed (nothing is trained)"
+    marked = (data.parts(dataset) == "val").sum()
+    unused = f" The val mark of {marked} images is not used." if marked else ""
+    return (f"{dataset.name}: {n} images of {count} contents are too few for a 70/10/20 split, whose test and validation "
+            f"parts need {FEWEST_IN_PART} images each (26 images of as many contents do), so {how}.{unused} With {n} "
+            f"images the 95 % interval of an SRCC of 0.80 is {low:.2f} to {high:.2f} at best, however many seeds are "
+            "run: rate more to tell methods apart.")
+
+
+def srcc_interval(srcc: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of an SRCC that was measured on n images.
+
+        z = atanh(SRCC),    se = sqrt((1 + SRCC^2 / 2) / (n - 3)),    interval = tanh(z - 1.96 se), tanh(z + 1.96 se)
+
+    It holds for images that say different things; versions of a few contents tell less than their number.
+
+    Args:
+        srcc: in (-1, 1).
+        n: number of images, 4 or more.
+
+    Returns:
+        Its lower and upper end.
+
+    Source: Bonett and Wright, Sample size requirements for estimating Pearson, Kendall and Spearman correlations
+    (2000), equation for Spearman's.
+
+    >>> [round(end, 2) for end in srcc_interval(0.8, 20)]
+    [0.5, 0.93]
+    """
+    error = np.sqrt((1 + srcc**2 / 2) / (n - 3))
+    z = np.arctanh(srcc)
+    return float(np.tanh(z - 1.96 * error)), float(np.tanh(z + 1.96 * error))
+
+
+def _checked_split(dataset: data.Dataset, seed: int) -> tuple[data.Dataset, data.Dataset, data.Dataset]:
+    """A split whose test part shares no content with the others."""
+    train, val, test = data.splits(dataset, seed)
+    shared = set(test.table["content"]) & {*train.table["content"], *val.table["content"]}
+    if shared:
+        raise ValueError(f"{dataset.name}, seed {seed}: content {min(shared, key=str)!r} is trained and tested "
+                         "on, so the result would be flattered. Correct the content column.")
+    return train, val, test
+
+
+def _with_enough_validation(dataset: data.Dataset, parts: dict) -> dict:
+    """The splits; where a validation part is too small to choose anything, its images train, and it is None."""
+    small = {seed: len(val) for seed, (_, val, _) in parts.items() if len(val) < FEWEST_IN_PART}
+    if not small:
+        return parts
+    fewest = min(small.values())
+    warnings.warn(f"{dataset.name}: a validation part of {fewest} images is too small to choose constants by "
+                  f"({FEWEST_IN_PART} are the least). So those images train as well, and constants stay at their "
+                  "defaults.", stacklevel=3)
+    result = {}
+    for seed, (_, _, test) in parts.items():
+        tested = set(_names(test))
+        result[seed] = (dataset.subset((~_names(dataset).isin(tested)).to_numpy()), None, test)
+    return result
+
+
+def _trained(method, dataset: data.Dataset, parts: dict, others: list[data.Dataset]) -> Iterator[_Result]:
+    """A training a split, and its predictions for the test parts of this set and of others."""
+    for seed, (train, val, test) in parts.items():
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        torch.manual_seed(seed)
+        start = time.perf_counter()
+        fitted = copy.deepcopy(method).fit(train, val)
+        tested = [(dataset, test)]
+        for other in others:
+            tested.append((other, data.splits(other, seed)[2]))
+        found = []
+        for where, part in tested:
+            for kind, pred in _predictions(fitted, part).items():
+                found.append((where, kind, pred, part.scores))
+        minutes = (time.perf_counter() - start) / 60
+        for where, kind, pred, mos in found:
+            yield _Result(where, seed, kind, pred, mos, len(train), minutes, *machine())
+
+
+def _cross_validated(method, dataset: data.Dataset, seeds: list[int], folds: int) -> Iterator[_Result]:
+    """A training a fold; the predictions of all folds together."""
+    content = data.contents(dataset.table).to_numpy(dtype=object)
+    for seed in seeds:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        start = time.perf_counter()
+        order = sorted(pd.unique(content), key=str)  # so that the order of rows does not matter
+        np.random.default_rng(seed).shuffle(order)
+        fold_of = {name: number % folds for number, name in enumerate(order)}
+        fold = np.array([fold_of[name] for name in content])
+        pooled, n_train = {}, []
+        for number in range(folds):
+            tested = fold == number
+            torch.manual_seed(seed)
+            fitted = copy.deepcopy(method).fit(dataset.subset(~tested), None)
+            n_train.append((~tested).sum())
+            for kind, pred in _predictions(fitted, dataset).items():
+                values = pooled.setdefault(kind, np.full(len(dataset), np.nan))
+                values[tested] = (pred - pred[~tested].mean())[tested]
+        minutes = (time.perf_counter() - start) / 60
+        for kind, pred in pooled.items():
+            pred = _checked(pred, dataset)
+            yield _Result(dataset, seed, kind, pred, dataset.scores, round(np.mean(n_train)), minutes, *machine())
+
+
+def _predicted(method, dataset: data.Dataset, parts: dict) -> Iterator[_Result]:
+    """A method that is not trained: one prediction an image serves all splits."""
+    wanted = pd.concat([_names(test) for _, _, test in parts.values()])
+    tested = dataset.subset(_names(dataset).isin(wanted).to_numpy())
+    start = time.perf_counter()
+    known = dict(zip(_names(tested), predict(method, tested)))
+    minutes_each = (time.perf_counter() - start) / 60 / len(tested)
+    for seed, (_, _, test) in parts.items():
+        pred = _names(test).map(known).to_numpy(dtype=np.float64)
+        yield _Result(dataset, seed, "", pred, test.scores, 0, minutes_each * len(test), *machine())
 
 
 def _predictions(fitted, test: data.Dataset) -> dict[str, np.ndarray]:
@@ -166,7 +355,7 @@ def _judged(pred: np.ndarray, mos: np.ndarray, where: str) -> dict[str, float]:
 
 def _names(dataset: data.Dataset) -> pd.Series:
     """What tells pictures apart: the file, and the reference that it is compared with."""
-    return dataset.table["image"] + "|" + dataset.table["reference"]
+    return dataset.table["image"] + "|" + dataset.table["reference"].fillna("")
 
 
 def machine() -> tuple[float, str]:
@@ -203,7 +392,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "srcc") -> pd.Series
     Random splits overlap: two of them share most of their training pictures. So the d_j are not independent,
     and the usual factor 1/J makes the interval too narrow and p too small. Nadeau and Bengio's n_test/n_train
     makes up for it: more seeds cannot make a small difference certain. With an official test part all splits
-    share one test set, and the interval tells only how much training varies.
+    share one test set, and the interval tells only how much training varies. So do the folds of a small table
+    ("5-fold"), each of which tests all images; a warning says it.
 
     Args:
         a, b: tables of `run`, each of one method and variant, on the same dataset and seeds.
@@ -237,6 +427,10 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "srcc") -> pd.Series
         found = [f"{t['dataset'].iloc[0]}, {t['split'].iloc[0]} split, seeds {[*t.index]}" for t in (a, b)]
         raise ValueError(f"The tables have other test pictures ({found[0]}; {found[1]}): they cannot be paired, "
                          "run both on the same dataset and seeds.")
+    if a["split"].iloc[0].endswith("-fold"):
+        warnings.warn(f"{a['dataset'].iloc[0]}: every seed tests the same {a['n'].iloc[0]} images, so this interval tells "
+                      "how much training varies, not what other images would say. Rate more images to tell that.",
+                      stacklevel=2)
     d = (a[metric] - b[metric]).to_numpy()
     n_train = max(a["n_train"].mean(), b["n_train"].mean())
     if len(d) < 2 or np.isnan(d).any():

@@ -12,6 +12,7 @@ import io
 import os
 import re
 import unicodedata
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -329,16 +330,16 @@ def resolve(name: str, folder: Path, encoding: str = "utf-8-sig") -> str:
     return PurePosixPath(name).as_posix()
 
 
-def nearest(name: str, folder: Path) -> str:
+def nearest(name: str, folder: Path, suffixes: Collection[str]) -> str:
     """The path below a folder of the one file that a table may mean by a name that is not there; else "".
 
-    It lies in the place that the name says, in the folder itself, or in a folder in it, and has the same name but
-    for the case of letters or a suffix.
+    It lies in the place that the name says, in the folder itself, or in a folder in it, has one of the suffixes, and
+    the same name but for the case of letters or the suffix.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> (folder / "A.JPG").touch()
-    >>> nearest("a.jpg", folder)
+    >>> nearest("a.jpg", folder, {".jpg"})
     'A.JPG'
     """
     tidy = PurePosixPath(name.replace("\\", "/"))
@@ -351,7 +352,7 @@ def nearest(name: str, folder: Path) -> str:
     for same in (lambda file: file.name, lambda file: file.stem):
         for place in places:
             try:
-                files = sorted(file for file in place.iterdir() if file.name[0] != "." and file.is_file())
+                files = sorted(file for file in place.iterdir() if file.suffix.lower() in suffixes and file.is_file())
             except OSError:
                 continue
             for file in files:
