@@ -82,7 +82,7 @@ def test_the_documents_are_looked_at():
     found = [link for path in DOCUMENTS for link in links(text_of(path))]
     badges = {link for link in found if link.startswith(f"{COLAB}/blob/main/notebooks/")}
     assert len(badges) >= len([*(ROOT / "notebooks").glob("*.ipynb")])
-    assert "figures/claims.csv" in found and "../../figures/ledger.csv" in found
+    assert "figures/RESULTS.md" in found and "../../figures/ledger.csv" in found
     assert re.search(r"!\[[^\]]{15,}\]\(figures/", text_of(ROOT / "README.md"))
 
 

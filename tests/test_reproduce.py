@@ -1,0 +1,194 @@
+"""`make reproduce`: it ends whatever a job does, says what happened, and writes nowhere but into its own folder."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import compare
+import pytest
+import reproduce
+import trainings
+
+from iqa_core import data, files, ledger
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch):
+    """`side_by_side` sets the threads of its processes for good; here the setting is put back."""
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+
+
+# Jobs are functions of Python's own library, so that the processes which run them start at once.
+
+
+def test_jobs_come_back_with_their_results_whatever_the_order():
+    assert dict(trainings.side_by_side(abs, [-3, 1, -2], workers=2)) == {-3: 3, 1: 1, -2: 2}
+    assert list(trainings.side_by_side(abs, [])) == []
+
+
+@pytest.mark.parametrize("function, jobs, error, sentence", [
+    (int, ["1", "two", "3"], ValueError, "invalid literal.*'two'"),
+    (os._exit, [9, 9, 9], RuntimeError, "a worker process was killed")])  # as the system does when memory is short
+def test_a_job_that_fails_or_is_killed_is_said_and_nothing_goes_on(function, jobs, error, sentence):
+    with pytest.raises(error, match=sentence):
+        list(trainings.side_by_side(function, jobs, workers=2, fresh=False))
+
+
+def test_a_job_that_hangs_is_named_while_it_runs_and_given_up_in_time(monkeypatch, capsys):
+    monkeypatch.setattr(trainings, "SILENCE", 2.0)
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="no job has ended for .*given up: 600$"):
+        list(trainings.side_by_side(time.sleep, [600, 0], workers=2, fresh=False, patience=5.0))
+    assert time.monotonic() - start < 300
+    assert "still running" in capsys.readouterr().out
+
+
+def test_every_finished_job_prints_one_line_with_what_is_left(capsys):
+    results = trainings.announced(iter([("a", 1), ("b", 2)]), 2, lambda job, result: f"{job} gave {result}")
+    assert list(results) == [("a", 1), ("b", 2)]
+    first, last = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\[1 of 2, about \d+ s left\] a gave 1", first) and last == "[2 of 2] b gave 2"
+
+
+# --- what a run does --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """A run with two baselines on few images of the offline set, one of which fails; in this process."""
+    class Broken:
+        name = "brisque"
+
+        def fit(self, train, val=None):
+            raise FloatingPointError("something odd")
+
+    build = compare.build
+    monkeypatch.setattr(compare, "METHODS", ("psnr", "ssim", "brisque"))
+    monkeypatch.setattr(compare, "names", lambda: ["offline"])
+    monkeypatch.setattr(compare, "build", lambda name, *rest: Broken() if name == "brisque" else build(name, *rest))
+    monkeypatch.setattr(trainings, "side_by_side", lambda function, jobs, **_: ((job, function(job)) for job in jobs))
+    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
+    monkeypatch.setattr(reproduce, "START", time.perf_counter(), raising=False)
+    monkeypatch.setenv("IQA_MODE", "smoke")
+    return tmp_path / "build" / "smoke"
+
+
+def test_a_run_prints_the_tables_draws_the_figures_and_names_what_failed(small, capsys):
+    before = (ROOT / "figures" / "ledger.csv").read_bytes(), (ROOT / "README.md").read_bytes()
+    assert reproduce.main([]) == 1
+    shown = capsys.readouterr().out
+    assert "brisque on offline, splits 0, 1 FAILED: FloatingPointError: something odd" in shown
+    assert "these jobs failed:" in shown and "\r" not in shown
+    assert re.search(r"\[\d of 3.*\] psnr on offline, splits 0, 1 of \d+ images: SRCC psnr 0\.\d{3}", shown)
+    for heading in ("This run, mode smoke", "The stored leaderboard", "The papers' claims", "Figures of this run"):
+        assert heading in shown
+    assert sorted(path.name for path in small.glob("*.*")) == ["claims.png", "ledger.csv", "ledger.csv.lock", "results.png"]
+    rows = ledger.read(small / "ledger.csv")
+    assert set(rows["method"]) == {"psnr", "ssim"} and set(rows["mode"]) == {"smoke"}
+    assert before == ((ROOT / "figures" / "ledger.csv").read_bytes(), (ROOT / "README.md").read_bytes())
+
+
+def test_a_quick_run_goes_on_from_its_own_ledger(small, monkeypatch):
+    monkeypatch.setattr(compare, "METHODS", ("psnr",))
+    monkeypatch.setitem(compare.IMAGES, "offline", 40)
+    path = small / "own.csv"
+    datasets = compare.sets("quick")
+    [job] = compare.plan("quick", datasets, path)
+    assert job.seeds == [0, 1, 2, 3, 4] and len(datasets["offline"]) == 40
+    compare.train(job._replace(seeds=[0, 1]))
+    [job] = compare.plan("quick", datasets, path)
+    assert job.seeds == [2, 3, 4]
+    compare.train(job)
+    assert compare.plan("quick", datasets, path) == []
+
+
+def test_full_mode_without_a_gpu_leaves_the_large_trainings_out(monkeypatch):
+    datasets = {"offline": data.load("offline")}
+    monkeypatch.setattr(compare.torch.cuda, "is_available", lambda: False)
+    assert compare.trained(datasets, "yoto", "full") == [] and compare.trained(datasets, "brisque", "full")
+    monkeypatch.setattr(compare.torch.cuda, "is_available", lambda: True)
+    assert len(compare.trained(datasets, "yoto", "full")) == 1
+
+
+def test_results_are_rendered_by_an_explicit_command(monkeypatch, tmp_path, capsys):
+    for name in ("README.md", "figures/RESULTS.md", "figures/ledger.csv", "figures/claims.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
+    monkeypatch.setattr(reproduce, "HERE", tmp_path / "figures")
+    monkeypatch.setattr(reproduce, "README", tmp_path / "README.md")
+    monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "figures" / "RESULTS.md")
+    rows = ledger.read(ROOT / "figures" / "ledger.csv")
+    new = rows[(rows["mode"] == "quick") & (rows["method"] == "psnr")].tail(1).assign(method="new method")
+    ledger.append(new, reproduce.built("quick") / "ledger.csv")
+    assert reproduce.main(["results"]) == 0
+    written = ledger.read(tmp_path / "figures" / "ledger.csv")
+    assert len(written) == len(rows) + 1 and "new method" in set(written["method"])
+    assert " new method " in (tmp_path / "figures" / "RESULTS.md").read_text("utf-8")
+    assert "1 rows of" in capsys.readouterr().out
+
+
+def test_the_committed_documents_are_what_the_command_renders(tmp_path):
+    for document, name, table in [("README.md", "comparison", reproduce.comparison()),
+                                  ("figures/RESULTS.md", "comparison", reproduce.comparison()),
+                                  ("figures/RESULTS.md", "ledger", ledger.leaderboard(ROOT / "figures" / "ledger.csv")),
+                                  ("figures/RESULTS.md", "claims", ledger.claims(ROOT / "figures" / "claims.csv"))]:
+        copy = tmp_path / "copy.md"
+        shutil.copy(ROOT / document, copy)
+        reproduce.report.stamp(copy, name, table)
+        assert copy.read_text("utf-8") == (ROOT / document).read_text("utf-8"), f"{document}, {name}: run make results"
+
+
+# --- modes and progress -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target, environment, mode", [
+    ("lab", {}, "quick"), ("lab", {"IQA_MODE": "smoke"}, "smoke"), ("lab", {"MODE": "full"}, "full"),
+    ("reproduce", {}, "smoke"), ("reproduce", {"IQA_MODE": "quick"}, "quick"), ("reproduce", {"MODE": "quick"}, "quick"),
+    ("test", {"IQA_MODE": "full", "MODE": "full"}, "smoke")])
+def test_the_mode_that_a_command_gives_to_its_programs(target, environment, mode):
+    """A person who opens a notebook gets what its text describes; a run-through and the tests stay small."""
+    clean = {key: value for key, value in os.environ.items() if key not in ("IQA_MODE", "MODE", "MAKEFLAGS", "MAKELEVEL")}
+    database = subprocess.run(["make", "-pn", target], cwd=ROOT, env=clean | environment, capture_output=True, text=True)
+    assert re.findall(rf"^{target}: IQA_MODE := (\w+)$", database.stdout, re.M) == [mode]
+
+
+def test_no_progress_is_drawn_where_nobody_watches(monkeypatch, capsys):
+    class Terminal:
+        def __init__(self, terminal):
+            self.isatty, self.write, self.flush = (lambda: terminal), (lambda text: len(text)), (lambda: None)
+
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("IQA_PROGRESS", raising=False)
+    monkeypatch.setattr(sys, "stderr", Terminal(True))
+    assert files.watched() and not files.progress([1], "x").disable
+    assert files.progress([1], "x", show=False).disable
+    monkeypatch.setattr(sys, "stderr", Terminal(False))
+    assert not files.watched() and files.progress([1], "x").disable
+    monkeypatch.setattr(sys, "stderr", None)  # a program without a console
+    assert not files.watched()
+    monkeypatch.setattr(sys, "stderr", Terminal(True))
+    for name, value in (("IQA_PROGRESS", "off"), ("CI", "true")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert not files.watched()
+
+
+def test_kernels_of_the_notebook_tests_draw_no_progress():
+    text = (ROOT / "notebooks" / "conftest.py").read_text("utf-8")
+    assert 'os.environ["IQA_PROGRESS"] = "off"' in text
+    assert "--nbval-cell-timeout=300" in (ROOT / "Makefile").read_text("utf-8")
+
+
+def test_a_table_of_a_run_shows_its_own_rows_only(tmp_path):
+    rows = ledger.read(ROOT / "figures" / "ledger.csv")
+    some = rows[(rows["mode"] == "quick") & (rows["method"] == "psnr") & (rows["dataset"] == "offline")].head(2)
+    ledger.append(some.assign(mode="smoke", srcc=[0.25, 0.75], images=7), tmp_path / "ledger.csv")
+    table = reproduce.comparison(tmp_path / "ledger.csv", "smoke")
+    assert table.to_dict("records") == [{"SRCC": "PSNR", "offline": "0.500 [0.375, 0.625], 2 splits"}]
