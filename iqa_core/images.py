@@ -222,8 +222,9 @@ def _expect_white(image: Image.Image) -> None:
         raise ValueError("float samples have no fixed range; save it with 8 or 16 bits")
     if image.mode == "I" and image.format not in ("PNG", "PPM"):  # these hold 16 bits in this mode
         bits = np.max(tags.get(258, 32))
-        raise ValueError(f"{bits}-bit integers have no fixed range; save it with 8 or 16 unsigned "
-                         "bits")
+        signed = "signed " if 2 in sample_format else ""
+        raise ValueError(f"{signed}{bits}-bit integers have no fixed range; save it with 8 or 16 "
+                         "unsigned bits")
     if image.mode.startswith("I;") and image.format not in ("PNG", "PPM", "TIFF", "JPEG2000"):
         raise ValueError(f"16-bit integers of {image.format} have no fixed range; save it as PNG")
     if 2 in sample_format:

@@ -306,7 +306,7 @@ def _channel_remedy(x: torch.Tensor, channels: int) -> str:
         return "lay transparency over white, as images.load does, by x[:, :3] * x[:, 3:] + 1 - x[:, 3:]"
     if x.shape[-1] == channels:
         return "put the channels before the rows by x.permute(0, 3, 1, 2)"
-    return f"choose {channels} of its {x.shape[1]} channels"
+    return f"give {channels} of them"
 
 
 def _expect_pair(x: torch.Tensor, x_ref: torch.Tensor, least: int = 1) -> tuple[torch.Tensor, torch.Tensor]:

@@ -263,6 +263,20 @@ def test_half_precision_and_autocast_do_not_cost_precision():
     assert ssim(x.half(), x_ref.half()).dtype == torch.float32
 
 
+FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("score", [psnr, ssim, ms_ssim])
+@pytest.mark.parametrize("kind", FLOATS)
+def test_every_float_is_measured_and_half_counts_as_single(score, kind):
+    x, x_ref = pictures(1, 3, 176, 176)
+    found = score(x.to(kind), x_ref.to(kind))
+    assert found.dtype == (torch.float64 if kind == torch.float64 else torch.float32)
+    assert found.item() == pytest.approx(score(x, x_ref).item(), rel=0.01)
+    mixed = score(x.to(kind), x_ref)
+    assert mixed.item() == pytest.approx(score(x, x_ref).item(), rel=0.01)
+
+
 @pytest.mark.parametrize("score", [psnr, ssim, ssim_map, ms_ssim])
 @pytest.mark.parametrize("x, x_ref, sentence", [
     (torch.rand(3, 20, 20), GOOD, "x must be a tensor of shape .B, C, H, W., but has shape .3, 20, 20."),
@@ -271,7 +285,13 @@ def test_half_precision_and_autocast_do_not_cost_precision():
     (GOOD, torch.full_like(GOOD, 255), "x_ref must hold values in .0, 1., but holds 255 to 255"),
     (torch.full_like(GOOD, torch.nan), GOOD, "x must hold values in .0, 1., but holds nan"),
     (GOOD.byte(), GOOD, "x must be float in .0, 1., but is torch.uint8"),
+    (GOOD, GOOD.long(), "x_ref must be float in .0, 1., but is torch.int64"),
+    (GOOD > 0, GOOD, "x must be float in .0, 1., but is torch.bool"),
+    (GOOD.to(torch.complex64), GOOD, "x must be float in .0, 1., but is torch.complex64"),
     (GOOD[:0], GOOD, "but has shape .0, 3, 20, 20."),
+    (GOOD[0, 0], GOOD, "but has shape .20, 20.: stack images"),
+    (GOOD, GOOD[:, :1], "x has shape .1, 3, 20, 20. and x_ref has .1, 1, 20, 20."),
+    (GOOD - 0.501, GOOD, "x must hold values in .0, 1., but holds -0.001"),
 ])
 def test_bad_pictures_get_one_sentence(score, x, x_ref, sentence):
     with pytest.raises(ValueError, match=sentence):
@@ -286,6 +306,50 @@ def test_too_small_pictures_get_one_sentence():
         ms_ssim(torch.rand(1, 3, 160, 300), torch.rand(1, 3, 160, 300))
 
 
-def test_expect_returns_its_picture():
+def test_one_pixel_is_enough_for_psnr_alone():
+    x = torch.full((2, 3, 1, 1), 0.6)
+    assert psnr(x, x - 0.1).tolist() == pytest.approx([20, 20], abs=1e-3)
+    with pytest.raises(ValueError, match="1 x 1 pixels, but this metric needs 11 x 11"):
+        ssim(x, x)
+
+
+def test_expect_returns_its_tensor():
     x = torch.rand(1, 3, 4, 4)
     assert metrics.expect(x) is x
+    assert metrics.expect(x, channels=3) is x  # no copy
+    assert metrics.expect(x.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("kind", FLOATS)
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (5, 3, 1, 1), (2, 3, 7, 1)])
+def test_expect_with_channels_returns_single_precision(kind, shape):
+    x = torch.full(shape, 0.25, dtype=kind)
+    found = metrics.expect(x, channels=3)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, torch.full(shape, 0.25))
+
+
+@pytest.mark.parametrize("shape, remedy", [
+    ((1, 1, 8, 9), "repeat grey by x.expand(-1, 3, -1, -1)"),
+    ((1, 4, 8, 9), "lay transparency over white"),
+    ((1, 8, 9, 3), "put the channels before the rows by x.permute(0, 3, 1, 2)"),
+    ((1, 2, 8, 9), "give 3 of them"),
+    ((3, 8, 9), "give one image as x[None]"),
+])
+def test_expect_names_the_remedy_for_other_channels(shape, remedy):
+    with pytest.raises(ValueError) as caught:
+        metrics.expect(torch.rand(shape), "the image", channels=3)
+    message = str(caught.value)
+    assert message.startswith("the image must ")
+    assert str(shape) in message
+    assert remedy in message
+
+
+def test_the_remedies_for_channels_work():
+    grey = torch.rand(2, 1, 8, 9)
+    assert metrics.expect(grey.expand(-1, 3, -1, -1), channels=3).shape == (2, 3, 8, 9)
+    x = torch.rand(2, 4, 8, 9)
+    x[0, 3] = 0
+    flat = metrics.expect(x[:, :3] * x[:, 3:] + 1 - x[:, 3:], channels=3)
+    assert torch.equal(flat[0], torch.ones(3, 8, 9))
+    assert metrics.expect(torch.rand(2, 8, 9, 3).permute(0, 3, 1, 2), channels=3).shape == (2, 3, 8, 9)
