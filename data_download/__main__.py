@@ -1,21 +1,27 @@
-"""Datasets at the command line: what there is, getting one, examining one.
-
-    python -m data_download list                   every dataset: is it here, what it needs, its size
-    python -m data_download info kadid10k          its card: terms, citation, range and direction of its scores
-    python -m data_download get kadid10k           download, verify, unpack, check; asks first (--yes does not)
-    python -m data_download check kadid10k         a health report of what lies here
-    python -m data_download check scores.csv --low 1 --high 5        the same for your own table
-    python -m data_download make offline           make a set that needs no download
-"""
+"""Datasets at the command line: what there is, getting one, examining one."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 
 from data_download import health
 from data_download.get import get
 from iqa_core import data, files
+
+EXAMPLES = """examples:
+  python -m data_download list                every dataset: is it here, what it needs, its size
+  python -m data_download info kadid10k       its card: terms, citation, range of its scores
+  python -m data_download get kadid10k        download, verify, unpack, check; asks first
+  python -m data_download check kadid10k      a health report of what lies here
+  python -m data_download check scores.csv --low 1 --high 5      the same for your own table
+  python -m data_download make offline        make a set that needs no download
+
+Names may be written in any way: kadid10k, KADID-10k and "kadid 10k" are one set. The exit code is
+0 if all is well, 1 if `check` found a fault, 2 if nothing could be done (a sentence says why),
+130 if it was stopped.
+"""
 
 
 def list_sets() -> None:
@@ -23,66 +29,122 @@ def list_sets() -> None:
     table = data.overview().drop(columns=["title", "references"])
     here = set(data.available())
     table.insert(0, "here", ["yes" if name in here else "" for name in table.index])
-    print(table.to_string())
+    files.show(table.to_string())
 
 
 def info(name: str) -> None:
     """The card of a dataset, a field a line."""
     card = data.cards()[name]
     rows = data.overview().loc[name]
-    print(f"{card.title}: {card.what}")
-    fields = {"score": card.score, "scores": rows["scores"], "references": rows["references"] or "no",
-              "pictures": card.pictures or "not stated", "split": card.split, "needs": card.needs, "size": card.size,
-              "terms": card.licence, "cite": card.citation, "source": card.source, "by hand": card.by_hand,
-              "no picture": f"its scores are here: data.load({name!r}, pictures=False)" if card.table else ""}
-    for field, value in fields.items():
-        if value:
-            print(f"  {field:11}{value}")
+    fields = {
+        "score": card.score,
+        "scores": rows["scores"],
+        "references": rows["references"] or "no",
+        "images": card.pictures or "not stated",
+        "split": card.split,
+        "needs": card.needs,
+        "size": card.size,
+        "terms": card.licence,
+        "cite": card.citation,
+        "source": card.source,
+        "by hand": card.by_hand,
+    }
+    if card.table:
+        fields["no image"] = f"its scores are here: data.load({name!r}, pictures=False)"
     if card.folder:
-        print(f"  {'folder':11}{files.data_root() / card.folder}")
+        fields["folder"] = str(files.data_root() / card.folder)
+    lines = [f"{card.title}: {card.what}"]
+    lines += [f"  {field:11}{value}" for field, value in fields.items() if value]
+    files.show(*lines)
 
 
 def check(name: str, **scale) -> int:
     """Print the health report; 1 if there is a fault."""
     report = health.check(name, **scale)
-    print(report)
+    files.show(*map(files.printable, str(report).splitlines()))
     return int(bool(report.faults))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser("python -m data_download", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def _check(given: argparse.Namespace) -> int:
+    scale = {"low": given.low, "high": given.high}
+    if given.lower_better:
+        scale["higher_better"] = False
+    said = {option: value for option, value in scale.items() if value is not None}
+    if not health.is_own_table(given.name):
+        name = data.find_name(given.name)
+        if said:
+            raise data.DatasetError(f"{name}: its card says the scale of its scores. --low, --high "
+                                    "and --lower-better are for tables of your own.")
+        return check(name)
+    return check(given.name, **said)
+
+
+def _get(given: argparse.Namespace) -> int:
+    name = data.find_name(given.name)
+    card = data.cards()[name]
+    if card.needs == "your files":
+        raise data.DatasetError(f"{name}: this card describes tables of your own. {card.by_hand}")
+    if given.command == "make" and not card.made:
+        made = ", ".join(other.name for other in data.cards().values() if other.made)
+        raise data.DatasetError(f"{card.title} is not made here; what is made: {made}. Get it "
+                                f"with: python -m data_download get {name}")
+    get(name, yes=given.command == "make" or given.yes)
+    return check(name)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m data_download", description=__doc__, epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="all datasets, and which are here")
-    commands.add_parser("info", help="the card of one dataset").add_argument("name", choices=data.cards())
+    card = commands.add_parser("info", help="the card of one dataset")
+    card.add_argument("name", help="a dataset of `list`")
     download = commands.add_parser("get", help="download, verify, unpack and check a dataset")
-    download.add_argument("name", choices=[name for name, card in data.cards().items() if card.needs != "your files"])
+    download.add_argument("name", help="a dataset of `list`")
     download.add_argument("--yes", action="store_true", help="do not ask")
     examine = commands.add_parser("check", help="a health report")
-    examine.add_argument("name", help="a dataset, or your own table (a .csv file)")
+    examine.add_argument("name", help="a dataset, or your own table (.csv, .tsv, .txt)")
     examine.add_argument("--low", type=float, help="lowest value of your scale")
     examine.add_argument("--high", type=float, help="highest value of your scale")
     examine.add_argument("--lower-better", action="store_true", help="a large number means bad (DMOS)")
-    made = [name for name, card in data.cards().items() if card.made]
-    commands.add_parser("make", help="make a set that needs no form and no password").add_argument("name", choices=made)
-    arguments = parser.parse_args()
+    make = commands.add_parser("make", help="make a set that needs no form and no password")
+    make.add_argument("name", help="offline or tid2013-kodak")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        The exit code: 0 all is well, 1 `check` found a fault, 2 nothing could be done, 130 stopped.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    files.plain_console()
+    parser = _parser()
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
+    given = parser.parse_args(arguments)
     try:
-        if arguments.command == "list":
-            list_sets()
-        elif arguments.command == "info":
-            info(arguments.name)
-        elif arguments.command == "check":
-            own = arguments.name.endswith(".csv")
-            scale = dict(low=arguments.low, high=arguments.high, higher_better=not arguments.lower_better)
-            return check(arguments.name, **(scale if own else {}))
-        else:
-            get(arguments.name, yes=arguments.command == "make" or arguments.yes)
-            return check(arguments.name)
-    except ValueError as error:  # DatasetError, ImageError: the sentence is enough, a traceback would hide it
-        print(error, file=sys.stderr)
-        return 1
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: files.show(str(message), file=sys.stderr)
+            if given.command == "list":
+                list_sets()
+            elif given.command == "info":
+                info(data.find_name(given.name))
+            elif given.command == "check":
+                return _check(given)
+            else:
+                return _get(given)
+    except (ValueError, OSError) as error:  # the sentence is enough, a traceback would hide it
+        files.show(files.printable(str(error)), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("Stopped. What was downloaded so far is kept; the same command goes on from there.", file=sys.stderr)
+        what = "The same command starts again."
+        if given.command == "get":
+            what = "What was downloaded so far is kept; the same command goes on from there."
+        files.show(f"Stopped. {what}", file=sys.stderr)
         return 130
     return 0
 

@@ -19,6 +19,7 @@ from data_download import kodak, tables
 from iqa_core import data, images
 from iqa_core.data import Dataset, Fault
 from iqa_core.metrics import srcc, ssim
+from iqa_core.tables import SUFFIXES, is_table
 
 SIDE = 16  # pixels of a thumbnail; two files of one picture differ there by less than `SAME`
 # Root mean square of the difference of two thumbnails, in 255 steps. Among 3,000 pictures of BIQ2021 the 33 copies
@@ -50,14 +51,17 @@ def check(name: str | Path, root: str | Path | None = None, progress: bool = Tru
     """Examine every picture and score of a dataset. Nothing is changed.
 
     Args:
-        name: a name of `data.cards()`, or the path of your own CSV table.
+        name: a name of `data.cards()`, or the path of your own table, whatever the case of its
+            suffix.
         root: as in `data.load`; for a table, the folder of its pictures.
         scale: for a table: `low`, `high`, `higher_better`, `split`, as in `data.from_csv`.
 
     Returns:
-        Report. Its faults are: missing, unreadable, size (reference of another size), no score, range, direction
-        (scores run the wrong way), changed (scores differ from the published ones), copies (the same picture in two
-        contents), split (parts that share content), wrong picture (Kodak).
+        Report. Its faults are: name (an empty one), missing, repeated (one image in several rows),
+        unreadable, size (reference of another size), no score, range, constant (all scores are
+        equal), level (a word), direction (scores run the wrong way), changed (scores differ from
+        the published ones), copies (the same picture in two contents), split word (no known part),
+        split (parts that share content), wrong picture (Kodak).
 
     Raises:
         DatasetError: the set or its score table is not there, so there is nothing to examine.
@@ -65,9 +69,12 @@ def check(name: str | Path, root: str | Path | None = None, progress: bool = Tru
     >>> print(check("offline", progress=False).facts["direction"])
     +0.61 is the SRCC of the scores with SSIM of 100 pictures
     """
-    if Path(name).suffix == ".csv":
+    if is_own_table(name):
         dataset, faults = data.inspect_csv(name, root, **scale)
     else:
+        if os.sep in str(name):
+            raise data.DatasetError(f"{name}: is no table. Give the name of a dataset, or a table "
+                                    f"of your own ({', '.join(SUFFIXES)}).")
         dataset, faults = data.inspect(str(name), root)
     seen = _look(dataset, progress)
     faults += _picture_faults(dataset, seen)
@@ -75,6 +82,11 @@ def check(name: str | Path, root: str | Path | None = None, progress: bool = Tru
     facts = {"pictures": _count(dataset, seen), **_parts(dataset)}
     if dataset.card.low is not None:
         facts["scores"] = _histogram(dataset)
+        values = dataset.table["raw_score"].dropna()
+        if len(values) > 1 and values.nunique() == 1:
+            faults.append(Fault("constant", f"{dataset.card.title}: all {len(values)} scores are "
+                                            f"{values.iloc[0]:g}, so nothing can be learnt from "
+                                            "them or judged by them. Check the column."))
         fact, found = _direction(dataset, seen)
         facts["direction"], faults = fact, faults + found
     facts["copies"] = "none" if copies.empty else f"{len(copies)} pairs of files show the same picture"
@@ -89,6 +101,16 @@ def check(name: str | Path, root: str | Path | None = None, progress: bool = Tru
                                 "one value in a column `content`, or remove one file."))
     faults += _split_faults(dataset)
     return Report(dataset, facts, faults, copies)
+
+
+def is_own_table(name: str | Path) -> bool:
+    """Does a name mean a table of the reader's own, and no dataset? By its suffix, or because it is
+    a file.
+
+    >>> is_own_table("Mine.CSV"), is_own_table("kadid10k")
+    (True, False)
+    """
+    return is_table(name) or Path(name).expanduser().is_file()
 
 
 def _look(dataset: Dataset, progress: bool) -> pd.DataFrame:
@@ -167,6 +189,8 @@ def _direction(dataset: Dataset, seen: pd.DataFrame) -> tuple[str, list[Fault]]:
     """Do the scores run the right way? The best witness at hand answers: published scores, levels, or SSIM."""
     card = dataset.card
     table = dataset.table[dataset.table["raw_score"].between(card.low, card.high)]
+    if table["raw_score"].nunique() < 2:
+        return "not testable here: there are no two different scores", []
     wrong = Fault("direction", f"{card.title}: the scores run the wrong way (SRCC {{:+.2f}} with {{}}). Turn "
                   "higher_better, or restore the score column.")
 

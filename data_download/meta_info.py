@@ -28,7 +28,8 @@ OURS = ["content", "distortion", "level"]
 
 
 def is_meta_info(path: str | Path) -> bool:
-    """Does the first line of a file have pyiqa's column of image names? False if there is no such file."""
+    """Does the first line of a file have pyiqa's column of image names? False if there is no such
+    file."""
     return not set(NAMES["image"]).isdisjoint(tables.header(path))
 
 
@@ -37,13 +38,15 @@ def read_meta_info(path: str | Path, folder: str | Path | None = None, split: st
 
     Args:
         path: the table.
-        folder: where the images lie; names are looked up there by the end of their path, because pyiqa's start
-            from one folder for images and another for references. Default: names stay as they are.
+        folder: where the images lie; names are looked up there by the end of their path, because
+            pyiqa's start from one folder for images and another for references. Default: names stay
+            as they are.
         split: the column that becomes `split`; default `official_split`, else `split`, else none.
 
     Returns:
         image, raw_score (range and DIRECTION OF THE SET), std (NaN if unknown) and, where the table has them,
-        reference, split, content, distortion, level; the columns of pyiqa's random splits keep their names. The index
+        reference, split, content, distortion, level; the columns of pyiqa's random splits keep
+        their names. The index
         counts rows as a spreadsheet does: the first line of the file is row 1.
 
     Raises:
@@ -66,13 +69,16 @@ def read_meta_info(path: str | Path, folder: str | Path | None = None, split: st
             table[column] = found[0]
         elif column in ("image", "raw_score"):
             raise DatasetError(f"{path}: has no column {' or '.join(map(repr, names))}; its columns are "
-                               f"{', '.join(map(repr, cells.columns))}. Rename them in the first line.")
+                               f"{', '.join(map(repr, cells.columns))}. Rename them in the first "
+                               "line.")
     if "std" not in table:
         table["std"] = float("nan")
     if folder is not None:
         tree = Tree(Path(folder))
         for column in {"image", "reference"} & set(table):
-            table[column] = [tree.find(name if name in tree else name.replace("\\", "/")) for name in table[column]]
+            slashes = table[column].str.replace("\\", "/", regex=False)
+            pairs = zip(table[column], slashes)
+            table[column] = [tree.find(name if name in tree else other) for name, other in pairs]
 
     columns = [column for column in cells if "split" in column]
     chosen = split or next((column for column in ("official_split", "split") if column in columns), None)
@@ -93,8 +99,8 @@ def _numbers(text: tables.TextTable, column: pd.Series) -> pd.Series:
     bad &= column != ""
     if bad.any():
         row = bad.idxmax()
-        raise DatasetError(f"{text.path}: row {row}, column {column.name!r}: {column[row]!r} is no number. Correct or "
-                           "remove this row.")
+        raise DatasetError(f"{text.path}: row {row}, column {column.name!r}: {column[row]!r} is no "
+                           "number. Correct or remove this row.")
     return values
 
 
@@ -104,8 +110,8 @@ def _levels(text: tables.TextTable, column: pd.Series) -> pd.Series:
     bad = values != values.round()
     if bad.any():
         row = bad.idxmax()
-        raise DatasetError(f"{text.path}: row {row}, column {column.name!r}: {column[row]!r} is no whole number. Correct "
-                           "or remove this row.")
+        raise DatasetError(f"{text.path}: row {row}, column {column.name!r}: {column[row]!r} is no "
+                           "whole number. Correct or remove this row.")
     return values.astype("int64")
 
 
@@ -114,12 +120,9 @@ def _parts(path: Path, column: pd.Series) -> pd.Series:
     parts, unknown = tables.parts(column)
     if unknown.any():
         row = unknown.idxmax()
-        raise DatasetError(f"{path}: row {row}, column {column.name!r} holds {column[row]!r}, which is no part. Write "
-                           f"{tables.PART_WORDS}.")
-    # pyiqa's ten random splits have two parts, 8:0:2, and its scripts call the second one val. It is what a method
-    # is judged on, so it is the test part; as `val`, a test part would be drawn from the training images.
-    two_parts = str(column.name).startswith("ratio802") and not (parts == "test").any()
-    return parts.replace("val", "test") if two_parts else parts
+        raise DatasetError(f"{path}: row {row}, column {column.name!r} holds {column[row]!r}, "
+                           f"which is no part. Write {tables.PART_WORDS}.")
+    return parts
 
 
 def write_meta_info(dataset: Dataset, path: str | Path) -> None:

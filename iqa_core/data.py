@@ -138,24 +138,30 @@ class Dataset:
         if isinstance(rows, pd.Series) and pd.api.types.is_bool_dtype(rows.dtype):
             index = self.table.index
             if not rows.index.equals(index):
-                same_labels = rows.index.is_unique and index.is_unique and set(rows.index) == set(index)
-                if not same_labels:
-                    raise DatasetError(f"{self.name}: the mask has another index than the table. Make it from "
-                                       "`dataset.table`, or give mask.to_numpy() to count rows from 0.")
+                unique = rows.index.is_unique and index.is_unique
+                if not unique or set(rows.index) != set(index):
+                    raise DatasetError(f"{self.name}: the mask has another index than the table. "
+                                       "Make it from `dataset.table`, or give mask.to_numpy() to "
+                                       "count rows from 0.")
                 rows = rows.reindex(index)
         rows = np.asarray(rows)
+        if rows.size == 0:
+            rows = rows.astype(int)  # numpy takes an empty list for decimal numbers
         if rows.dtype == bool and len(rows) != len(self):
-            raise DatasetError(f"{self.name}: the mask has {len(rows)} values for {len(self)} images. Make it from "
-                               "`dataset.table`.")
-        return Dataset(self.name, self.table.iloc[rows].reset_index(drop=True), self.root, self.card)
+            raise DatasetError(f"{self.name}: the mask has {len(rows)} values for {len(self)} "
+                               "images. Make it from `dataset.table`.")
+        table = self.table.iloc[rows].reset_index(drop=True)
+        return Dataset(self.name, table, self.root, self.card)
 
     def thin(self, at_most: int) -> Self:
-        """At most so many images, spread evenly over the sorted table, so that all contents and types stay."""
+        """At most so many images, spread evenly over the sorted table, so that all contents and
+        types stay."""
         if at_most < 1:
             raise ValueError(f"at_most={at_most} leaves no image: give 1 or more.")
         if len(self) <= at_most:
             return self
-        order = self.table["image"].reset_index(drop=True).sort_values().index.to_numpy()  # positions, not labels
+        names = self.table["image"].reset_index(drop=True)  # so that the index counts positions
+        order = names.sort_values().index.to_numpy()
         spread = np.linspace(0, len(order) - 1, at_most).round().astype(int)
         return self.subset(np.sort(order[spread]))
 
@@ -211,7 +217,8 @@ def inspect(name: str, root: str | Path | None = None, pictures: bool = True) ->
 
 
 def find_name(text: str) -> str:
-    """The name in `cards()` of a dataset, however it is spelt: case, dashes, spaces and underscores do not matter.
+    """The name in `cards()` of a dataset, however it is spelt: case, dashes, spaces and underscores
+    do not matter.
 
     Raises:
         DatasetError: no such dataset. The nearest names are given.
@@ -220,7 +227,8 @@ def find_name(text: str) -> str:
     ('kadid10k', 'clive', 'tid2013')
     """
     spellings = {}
-    for card in cards().values():  # names come first: "TID2013, re-created from Kodak" is not TID2013
+    # Names come first: "TID2013, re-created from Kodak" is not TID2013.
+    for card in cards().values():
         spellings[_letters(card.name)] = card.name
     for card in cards().values():
         inside = re.findall(r"\(([^)]*)\)", card.title)
@@ -232,8 +240,8 @@ def find_name(text: str) -> str:
     near = difflib.get_close_matches(wanted, list(spellings), n=3, cutoff=0.6)
     names = list(dict.fromkeys(spellings[spelling] for spelling in near))
     hint = f" Did you mean {' or '.join(names)}?" if names else ""
-    raise DatasetError(f"{str(text)!r} is not a known dataset.{hint} Choose one of {', '.join(cards())}, or read your own "
-                       "table with from_csv.")
+    raise DatasetError(f"{str(text)!r} is not a known dataset.{hint} Choose one of "
+                       f"{', '.join(cards())}, or read your own table with from_csv.")
 
 
 def _letters(text: str) -> str:
@@ -251,16 +259,18 @@ def from_csv(csv: str | Path, folder: str | Path | None = None, low: float | Non
              high: float | None = None, higher_better: bool = True, split: str | None = None) -> Dataset:
     """Your own images: a text table with the columns `image,score`, or one of pyiqa's convention.
 
-    Commas, semicolons, tabs, vertical bars or spaces stand between the cells; UTF-8, UTF-16 and Windows-1252 are read,
-    and decimal commas where the separator is no comma. The case of column names does not matter. Columns:
+    Commas, semicolons, tabs, vertical bars or spaces stand between the cells; UTF-8, UTF-16 and
+    Windows-1252 are read, and decimal commas where the separator is no comma. The case of column
+    names does not matter. Columns:
 
-    - `image`: path below `folder`, or an absolute one; `~` and backslashes are understood. One row an image: average
-      the ratings of several viewers first.
+    - `image`: path below `folder`, or an absolute one; `~` and backslashes are understood. One row
+      an image: average the ratings of several viewers first.
     - `score`: a number.
     - `reference`: path of the undistorted image; empty where there is none.
-    - `content`: what a split must not part; empty = the reference, or the image itself where it has none.
-    - `split`: train (training, tr, 0), val (valid, validation, dev, 1), test (testing, te, 2) in any case of letters;
-      empty = drawn.
+    - `content`: what a split must not part; empty = the reference, or the image itself where it has
+      none.
+    - `split`: train (training, tr, 0), val (valid, validation, dev, 1), test (testing, te, 2) in
+      any case of letters; empty = drawn.
     - `distortion`: any word. `level`: a number, 0 or empty = not distorted. Other columns are kept.
 
     pyiqa's tables (`img_name,mos` or `ref_name,dist_name,mos`) are known by their header; see
@@ -271,21 +281,23 @@ def from_csv(csv: str | Path, folder: str | Path | None = None, low: float | Non
         folder: where paths in the table start from; default: the folder of the table.
         low, high: range of your score scale; default: the smallest and largest score in the table.
         higher_better: False for a scale on which a large number means bad (DMOS).
-        split: another column to follow as `split`, such as "ratio802_seed123_split_01" of a pyiqa table.
+        split: another column to follow as `split`, such as "ratio802_seed123_split_01" of a pyiqa
+            table.
 
     Returns:
         Dataset with scores in [0, 1], HIGHER = BETTER.
 
     Raises:
-        DatasetError: anything else: a missing column, image or score, a repeated image, an unknown part, a level
-            that is a word, a range that does not fit. One sentence names the table, the row (the first line of the
-            file is row 1) and the remedy.
+        DatasetError: anything else: a missing column, image or score, a repeated image, an unknown
+            part, a level that is a word, a range that does not fit. One sentence names the table,
+            the row (the first line of the file is row 1) and the remedy.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> for name in ("a.png", "b.png"):
     ...     images.save(folder / name, torch.zeros(3, 8, 8))
-    >>> _ = (folder / "ratings.csv").write_text("Image;Score;Split\\na.png;1,5;Test\\nb.png;4,5;training\\n")
+    >>> text = "Image;Score;Split\\na.png;1,5;Test\\nb.png;4,5;training\\n"
+    >>> _ = (folder / "ratings.csv").write_text(text)
     >>> table = from_csv(folder / "ratings.csv", low=1, high=5).table
     >>> table[["image", "score", "split"]].values.tolist()
     [['a.png', 0.125, 'test'], ['b.png', 0.875, 'train']]
@@ -300,9 +312,11 @@ def inspect_csv(csv: str | Path, folder: str | Path | None = None, low: float | 
     path = text.path
     root = path.parent if folder is None else Path(folder).expanduser()
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder. Give the folder that the paths in {path.name} start from.")
+        raise DatasetError(f"{root}: no such folder. Give the folder that the paths in {path.name} "
+                           "start from.")
     if text.cells.empty:
-        raise DatasetError(f"{path}: has no row below its first line. Write an image and its score a line.")
+        raise DatasetError(f"{path}: has no row below its first line. Write an image and its score "
+                           "a line.")
     if meta_info.is_meta_info(path):
         frame = meta_info.read_meta_info(path, root, split)
         faults = []
@@ -323,12 +337,14 @@ def _own_columns(text: tables.TextTable, split: str | None) -> tuple[pd.DataFram
     faults = []
     frame = pd.DataFrame({"image": cells["image"]})
     scores, bad = tables.numbers(cells["score"], text.separator)
-    frame["raw_score"] = scores.astype(object).where(~bad, cells["score"])  # a text stays, for the sentence on it
+    # A text stays, for the sentence on it.
+    frame["raw_score"] = scores.astype(object).where(~bad, cells["score"])
     for column in ("reference", "content", "distortion"):
         if column in cells:
             frame[column] = cells[column]
 
-    chosen = split or next((column for column in ("split", "official_split") if column in cells), None)
+    usual = [column for column in ("split", "official_split") if column in cells]
+    chosen = split or (usual[0] if usual else None)
     if chosen is not None and chosen not in cells:
         raise DatasetError(f"{path}: has no column {chosen!r} to split by; its columns are "
                            f"{', '.join(map(repr, cells.columns))}. Give one of them as split.")
@@ -336,21 +352,25 @@ def _own_columns(text: tables.TextTable, split: str | None) -> tuple[pd.DataFram
         frame["split"], unknown = tables.parts(cells[chosen])
         if unknown.any():
             row = unknown.idxmax()
-            faults.append(Fault("split word", f"{path.name}: row {row}, column {chosen!r} holds {cells[chosen][row]!r}, "
-                                f"which is no part ({unknown.sum()} such rows). Write {tables.PART_WORDS}."))
+            faults.append(Fault("split word", f"{path.name}: row {row}, column {chosen!r} holds "
+                                              f"{cells[chosen][row]!r}, which is no part "
+                                              f"({unknown.sum()} such rows). Write "
+                                              f"{tables.PART_WORDS}."))
         written = set(cells[chosen])
-        if "1" in written and not written & {"2", "test", "Test", "TEST"} and written <= {"0", "1", ""}:
-            warnings.warn(f"{path.name}: column {chosen!r} holds 1, but no 2: 1 is read as val (0 train, 1 val, 2 test). "
-                          "If it marks the test part, write test.", stacklevel=4)
+        if written <= {"", "0", "1", "0.0", "1.0"} and written & {"1", "1.0"}:
+            warnings.warn(f"{path.name}: column {chosen!r} holds 1, but no 2: 1 is read as val (0 "
+                          "train, 1 val, 2 test). If it marks the test part, write test.",
+                          stacklevel=4)
 
     if "level" in cells:
         levels, bad = tables.numbers(cells["level"], text.separator)
         bad &= cells["level"] != ""
         if bad.any():
             row = bad.idxmax()
-            faults.append(Fault("level", f"{path.name}: row {row}, column 'level' holds {cells['level'][row]!r}, which is "
-                                f"no number ({bad.sum()} such rows). Write 1, 2, 3 ... (larger = worse), or put words "
-                                "into the column distortion."))
+            faults.append(Fault("level", f"{path.name}: row {row}, column 'level' holds "
+                                         f"{cells['level'][row]!r}, which is no number "
+                                         f"({bad.sum()} such rows). Write 1, 2, 3 ... (larger = "
+                                         "worse), or put words into the column distortion."))
         levels = levels.fillna(0)
         frame["level"] = levels.astype("int64") if (levels == levels.round()).all() else levels
 
@@ -361,30 +381,31 @@ def _own_columns(text: tables.TextTable, split: str | None) -> tuple[pd.DataFram
     return frame, faults
 
 
-def _scaled(path: Path, frame: pd.DataFrame, root: Path, faults: list[Fault], low: float | None, high: float | None,
-            higher_better: bool) -> tuple[Dataset, list[Fault]]:
+def _scaled(path: Path, frame: pd.DataFrame, root: Path, faults: list[Fault], low: float | None,
+            high: float | None, higher_better: bool) -> tuple[Dataset, list[Fault]]:
     """The dataset of an own table on its scale, which is that of its scores where none is given."""
     for name, value in (("low", low), ("high", high)):
         if value is not None and not np.isfinite(value):
-            raise DatasetError(f"{path.name}: {name}={value} is no end of a scale. Give the lowest and the highest score "
-                               "that viewers could give.")
+            raise DatasetError(f"{path.name}: {name}={value} is no end of a scale. Give the lowest "
+                               "and the highest score that viewers could give.")
     if low is not None and high is not None and low >= high:
-        raise DatasetError(f"{path.name}: low={low:g} is not below high={high:g}. Where a large number means bad, "
-                           "give low and high in their order, and higher_better=False.")
+        raise DatasetError(f"{path.name}: low={low:g} is not below high={high:g}. Where a large "
+                           "number means bad, give low and high in their order, and "
+                           "higher_better=False.")
     raw = pd.to_numeric(frame["raw_score"], errors="coerce")
     raw = raw[np.isfinite(raw)]
     if raw.empty:
         row, value = frame.index[0], frame["raw_score"].iloc[0]
-        raise DatasetError(f"{path}: no score is a number, first {str(value)!r} in row {row}. Write numbers into the "
-                           "column of scores.")
+        raise DatasetError(f"{path}: no score is a number, first {str(value)!r} in row {row}. "
+                           "Write numbers into the column of scores.")
     if raw.min() == raw.max() and (low is None or high is None):
-        raise DatasetError(f"{path.name}: all scores are {raw.min():g}, so they do not tell the scale. Give low and high, "
-                           "such as low=1, high=5 (--low 1 --high 5).")
+        raise DatasetError(f"{path.name}: all scores are {raw.min():g}, so they do not tell the "
+                           "scale. Give low and high, such as low=1, high=5 (--low 1 --high 5).")
     low = float(raw.min() if low is None else low)
     high = float(raw.max() if high is None else high)
     paired = "reference" in frame and bool((frame["reference"].fillna("") != "").any())
-    card = Card(path.stem, path.name, what="own table", low=low, high=high, higher_better=higher_better,
-                reference=paired, score="own scores", source=path.name)
+    card = Card(path.stem, path.name, what="own table", low=low, high=high,
+                higher_better=higher_better, reference=paired, score="own scores", source=path.name)
     dataset, found = _inspect(path.stem, frame, root, card)
     return dataset, faults + found
 
@@ -403,7 +424,8 @@ def _inspect(name: str, frame: pd.DataFrame, root: Path, card: Card, pictures: b
     rows = frame.index.to_numpy() if frame.index.name == tables.ROW else None
     frame = frame.reset_index(drop=True).copy()
     if frame.empty:
-        raise DatasetError(f"{root}: {card.title} has no images here. Place its files as its card says.")
+        raise DatasetError(f"{root}: {card.title} has no images here. Place its files as its card "
+                           "says.")
 
     def place(position: int) -> str:
         return "" if rows is None else f" in row {rows[position]}"
@@ -417,8 +439,9 @@ def _inspect(name: str, frame: pd.DataFrame, root: Path, card: Card, pictures: b
     nameless = (frame["image"].astype(str).str.strip() == "").to_numpy()
     if nameless.any():
         where = place(int(nameless.argmax())) or f" in line {nameless.argmax() + 1} of the table"
-        faults.append(Fault("name", f"{card.title}: the name of the image is missing{where} ({nameless.sum()} such rows). "
-                            "Write the name of the file, or remove the row."))
+        faults.append(Fault("name", f"{card.title}: the name of the image is missing{where} "
+                                    f"({nameless.sum()} such rows). Write the name of the file, or "
+                                    "remove the row."))
     if card.low is None:
         frame["score"] = np.nan
     else:
@@ -430,22 +453,29 @@ def _inspect(name: str, frame: pd.DataFrame, root: Path, card: Card, pictures: b
 
 
 def _scale(frame: pd.DataFrame, card: Card, place: Callable[[int], str]) -> list[Fault]:
-    """Make `raw_score` numbers and `score` out of them, in place; what does not fit the scale of the card."""
+    """Make `raw_score` numbers and `score` out of them, in place; what does not fit the scale of
+    the card."""
     faults = []
     raw = pd.to_numeric(frame["raw_score"], errors="coerce").astype(float)
     bad = ~np.isfinite(raw).to_numpy()
     if bad.any():
         first = int(bad.argmax())
         text = str(frame["raw_score"].iloc[first])
-        remedy = "Write a point, not a comma, in numbers." if "," in text else "Correct or remove these rows."
-        faults.append(Fault("no score", f"{card.title}: {bad.sum()} of {len(frame)} scores are no number, first '{text}' of "
-                            f"{frame['image'].iloc[first]}{place(first)}. {remedy}"))
+        remedy = "Correct or remove these rows."
+        if "," in text:
+            remedy = "Write a point, not a comma, in numbers."
+        faults.append(Fault("no score", f"{card.title}: {bad.sum()} of {len(frame)} scores are no "
+                                        f"number, first '{text}' of "
+                                        f"{frame['image'].iloc[first]}{place(first)}. {remedy}"))
     outside = (((raw < card.low) | (raw > card.high)) & ~bad).to_numpy()
     if outside.any():
         first = int(outside.argmax())
-        faults.append(Fault("range", f"{card.title}: score {raw.iloc[first]:g} ({frame['image'].iloc[first]}){place(first)} "
-                            f"does not fit the range {card.low:g} to {card.high:g} ({outside.sum()} such rows). Give the "
-                            "range of the scale (low, high) and check the column."))
+        faults.append(Fault("range", f"{card.title}: score {raw.iloc[first]:g} "
+                                     f"({frame['image'].iloc[first]}){place(first)} does not fit "
+                                     f"the range {card.low:g} to {card.high:g} ({outside.sum()} "
+                                     "such rows). Give the range of the scale (low, high) and "
+                                     "check the column."))
+    raw = raw.mask(bad)
     score = (raw - card.low) / (card.high - card.low)
     frame["raw_score"] = raw
     frame["score"] = score if card.higher_better else 1 - score
@@ -456,17 +486,23 @@ def _file_faults(frame: pd.DataFrame, root: Path, card: Card, rows: np.ndarray |
                  place: Callable[[int], str]) -> list[Fault]:
     """Files that are not there, and images that stand in several rows."""
     faults = []
-    files = {name: _file_identity(root / name) for name in pd.unique(pd.concat([frame["image"], frame["reference"]]))
-             if name}
+    names = pd.unique(pd.concat([frame["image"], frame["reference"]]))
+    files = {name: _file_identity(root / name) for name in names if name}
     lost = [name for name, identity in files.items() if identity is None]
     if lost:
-        others = f": {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}" if len(lost) > 1 else ""
-        position = int(((frame["image"] == lost[0]) | (frame["reference"] == lost[0])).to_numpy().argmax())
+        others = ""
+        if len(lost) > 1:
+            others = f": {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}"
+        named = (frame["image"] == lost[0]) | (frame["reference"] == lost[0])
+        position = int(named.to_numpy().argmax())
+        where = "" if rows is None else f"{place(position)} of {card.title}"
         near = tables.nearest(lost[0], root, images.readable_suffixes()) if rows is not None else ""
-        hint = f"{near} is there: write that name (upper and lower case count)" if near else \
-            "Place them there or remove their rows"
-        faults.append(Fault("missing", f"{root / lost[0]}: no such picture ({len(lost)} of {len(files)} that the table "
-                            f"names are missing{others}){place(position)}. {hint}."))
+        hint = "Place them there or remove their rows"
+        if near:
+            hint = f"{near} is there: write that name (upper and lower case count)"
+        faults.append(Fault("missing", f"{root / lost[0]}: no such picture ({len(lost)} of "
+                                       f"{len(files)} that the table names are "
+                                       f"missing{others}){where}. {hint}."))
 
     image = [files.get(name) or name for name in frame["image"]]
     reference = [files.get(name) or name for name in frame["reference"]]
@@ -475,29 +511,38 @@ def _file_faults(frame: pd.DataFrame, root: Path, card: Card, rows: np.ndarray |
     repeated = (pairs.duplicated(keep=False) & named).to_numpy()
     if repeated.any():
         first = int(repeated.argmax())
-        same = [position for position in np.flatnonzero(repeated) if pairs.iloc[position] == pairs.iloc[first]]
+        positions = np.flatnonzero(repeated)
+        same = [position for position in positions if pairs.iloc[position] == pairs.iloc[first]]
         names = list(dict.fromkeys(frame["image"].iloc[same]))
         count = pairs[repeated].nunique()
         numbers = [position + 1 if rows is None else rows[position] for position in same]
-        shown = ", ".join(str(number) for number in numbers[:5]) + (" ..." if len(numbers) > 5 else "")
-        faults.append(Fault("repeated", f"{card.title}: {' and '.join(names[:2])} stand{'s' if len(names) == 1 else ''} in "
-                            f"rows {shown} ({count} such images){', one file' if len(names) > 1 else ''}. One row an "
-                            "image: average its scores first, e.g. table.groupby(\"image\", as_index=False)"
-                            "[\"score\"].mean(), or remove the rows too many."))
-    by_image = pd.DataFrame({"image": pd.Series(image, dtype=object), "content": frame["content"].to_numpy()})[
-        named.to_numpy() & ~repeated]
+        shown = ", ".join(str(number) for number in numbers[:5])
+        if len(numbers) > 5:
+            shown += " ..."
+        stand = "stands" if len(names) == 1 else "are one file and stand"
+        faults.append(Fault("repeated", f"{card.title}: {' and '.join(names[:2])} {stand} in rows "
+                                        f"{shown} ({count} such images). Average the scores of an "
+                                        "image first, e.g. table.groupby('image', "
+                                        "as_index=False)['score'].mean(), or remove the rows too "
+                                        "many."))
+    by_image = pd.DataFrame({"image": pd.Series(image, dtype=object), "content": frame["content"]})
+    by_image = by_image[named.to_numpy() & ~repeated]
     apart = by_image.groupby("image", sort=False)["content"].nunique()
     if len(apart) and apart.max() > 1:
         identity = apart.idxmax()
         position = next(position for position, other in enumerate(image) if other == identity)
-        faults.append(Fault("repeated", f"{card.title}: {frame['image'].iloc[position]}{place(position)} stands in several "
-                            f"rows with {apart.max()} contents ({(apart > 1).sum()} such images), so one row may train "
-                            "and another test. Give its rows one value in a column `content`."))
+        faults.append(Fault("repeated", f"{card.title}: "
+                                        f"{frame['image'].iloc[position]}{place(position)} stands "
+                                        f"in several rows with {apart.max()} contents "
+                                        f"({(apart > 1).sum()} such images), so one row may train "
+                                        "and another test. Give its rows one value in a column "
+                                        "`content`."))
     return faults
 
 
 def _file_identity(path: Path) -> tuple[int, int] | None:
-    """What tells one file from another, whatever name or link it is reached by; None if there is no such file."""
+    """What tells one file from another, whatever name or link it is reached by; None if there is no
+    such file."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -506,9 +551,11 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
 
 
 def contents(table: pd.DataFrame) -> pd.Series:
-    """What splits are made by: the column `content`; where it is empty or absent, the reference, else the image itself.
+    """What splits are made by: the column `content`; where it is empty or absent, the reference,
+    else the image itself.
 
-    >>> contents(pd.DataFrame({"image": ["a", "b"], "reference": ["r", ""], "content": [None, " "]})).tolist()
+    >>> table = pd.DataFrame({"image": ["a", "b"], "reference": ["r", ""], "content": [None, " "]})
+    >>> contents(table).tolist()
     ['r', 'b']
     """
     default = table["image"]
@@ -542,8 +589,8 @@ def parts(dataset: Dataset) -> np.ndarray:
     if unknown.any():
         position = int(unknown.to_numpy().argmax())
         raise DatasetError(f"{dataset.name}: the split of {table['image'].iloc[position]} is "
-                           f"{table['split'].iloc[position]!r}, which is no part ({unknown.sum()} such rows). Write "
-                           f"{tables.PART_WORDS}.")
+                           f"{table['split'].iloc[position]!r}, which is no part ({unknown.sum()} "
+                           f"such rows). Write {tables.PART_WORDS}.")
     return np.array(found.tolist(), dtype=object)
 
 
@@ -551,8 +598,8 @@ def splits(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset, Dataset]:
     """Training, validation and test part that share no content.
 
     70 % of the contents train, 10 % validate, 20 % test, drawn by `seed`. Where the set has an official test
-    part, that part is the test part for every seed; an official validation part likewise; what is missing is drawn
-    from all other images, those marked train among them.
+    part, that part is the test part for every seed; an official validation part likewise; what is
+    missing is drawn from all other images, those marked train among them.
 
     Args:
         dataset: any dataset.
@@ -562,7 +609,8 @@ def splits(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset, Dataset]:
         (train, val, test), three datasets.
 
     Raises:
-        DatasetError: fewer than 3 contents, an official split that shares content, or a word that is no part.
+        DatasetError: fewer than 3 contents, an official split that shares content, or a word that
+            is no part.
 
     >>> train, val, test = splits(load("offline"), seed=0)
     >>> set(train.table["content"]) & set(test.table["content"])
@@ -586,8 +634,9 @@ def splits(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset, Dataset]:
     part[part == ""] = "train"
     each = pd.Series(part).groupby(content).nunique()
     if each.max() > 1:
-        raise DatasetError(f"{dataset.name}: content {each.idxmax()!r} lies in two parts of the official split, so a "
-                           "test score would be flattered. Correct the split column.")
+        raise DatasetError(f"{dataset.name}: content {each.idxmax()!r} lies in two parts of the "
+                           "official split, so a test score would be flattered. Correct the split "
+                           "column.")
     return tuple(dataset.subset(part == name) for name in ("train", "val", "test"))
 
 

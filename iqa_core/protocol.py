@@ -1,8 +1,8 @@
 """How a method is judged: seeds x splits, medians with their spread, comparisons that respect the overlap.
 
 The protocol is that of CONTRIQUE, Re-IQA and ARNIQA: 70/10/20 splits by content, ten seeds, the median over
-them. An official test part is kept. Nothing that is learnt on one split reaches another. A table that is too small
-for such splits is cross-validated, ten times as well.
+them. An official test part is kept. Nothing that is learnt on one split reaches another. A table
+that is too small for such splits is cross-validated, ten times as well.
 """
 
 import copy
@@ -75,24 +75,27 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
         variant: str = "", others: Iterable[data.Dataset] = ()) -> pd.DataFrame:
     """Train and test a method on seeded splits; one row a seed, in the columns of the ledger.
 
-    A method with `fit(train, val)` is copied, as it was handed in, before each training: nothing learnt on one
-    split reaches the next. (A cache in memory that all copies may share defines `__deepcopy__` to return
-    itself.) A method without `fit` predicts once. With an official test part the seeds vary training and
-    validation only.
+    A method with `fit(train, val)` is copied, as it was handed in, before each training: nothing
+    learnt on one split reaches the next. (A cache in memory that all copies may share defines
+    `__deepcopy__` to return itself.) A method without `fit` predicts once. With an official test
+    part the seeds vary training and validation only.
 
-    A table that is too small for a 70/10/20 split (3 validation and 3 test images at least), and has no official
-    test part, is cross-validated instead, with a warning that says what this can tell. For each seed the contents are
-    shuffled into k = 5 folds (fewer if there are fewer contents). The images of each fold are predicted by a method
-    that was trained on all others with `val=None`, so its constants stay at their defaults. All n predictions together
-    give the row of the seed; its `split` is "5-fold". An official test part with too small a validation part is
+    A table that is too small for a 70/10/20 split (3 validation and 3 test images at least), and
+    has no official test part, is cross-validated instead, with a warning that says what this can
+    tell. For each seed the contents are shuffled into k = 5 folds (fewer if there are fewer
+    contents). The images of each fold are predicted by a method that was trained on all others with
+    `val=None`, so its constants stay at their defaults. All n predictions together give the row of
+    the seed; its `split` is "5-fold". An official test part with too small a validation part is
     kept; then the validation images train as well, and `val` is None.
 
-    Predictions of several trainings cannot be pooled as they are. What is tested is missing from training, so the mean
-    of a training part is low where the test scores are high, and every regression starts at that mean: with features
-    that say nothing, the pooled SRCC of a ridge on 20 images is about -0.2, not 0, and with leave-one-out it may fall
-    to -1. So from each prediction the mean of the same training's predictions for its own training images is taken away.
-    This changes no order within one training, and in a simulation the mean SRCC was then 0.00. The mean of SRCCs within
-    folds, the other remedy, needs more than the 4 images that a fold has here.
+    Predictions of several trainings cannot be pooled as they are. What is tested is missing from
+    training, so the mean
+    of a training part is low where the test scores are high, and every regression starts at that
+    mean: with features that say nothing, the pooled SRCC of a ridge on 20 images is about -0.2, not
+    0, and with leave-one-out it may fall to -1. So from each prediction the mean of the same
+    training's predictions for its own training images is taken away. This changes no order within
+    one training, and in a simulation the mean SRCC was then 0.00. The mean of SRCCs within folds,
+    the other remedy, needs more than the 4 images that a fold has here.
 
     Args:
         method: has a `name` (str), `score` or `predict` (see `predict`), and maybe `fit` and `variant`. If it has
@@ -105,17 +108,19 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
             each as well; the variant of such a row ends with ", from " and the name of `dataset`.
 
     Returns:
-        DataFrame. `images` counts the dataset, `n` the test and `n_train` the training images (0 for a
-        method without `fit`, the rounded mean over the folds of a cross-validation). `rmse` is taken after the logistic
-        fit, on the [0, 1] scale, because PSNR and the like have scales of their own. `minutes` are training and
-        prediction. `memory_mb` is a peak: of the GPU in this seed if it was used, else of the process so far.
+        DataFrame. `images` counts the dataset, `n` the test and `n_train` the training images (0
+        for a method without `fit`, the rounded mean over the folds of a cross-validation). `rmse`
+        is taken after the logistic fit, on the [0, 1] scale, because PSNR and the like have scales
+        of their own. `minutes` are training and prediction. `memory_mb` is a peak: of the GPU in
+        this seed if it was used, else of the process so far.
 
     Raises:
-        ValueError: no name, no seed, a dataset without scores, a split that shares content, fewer than 8 images of 3
-            contents, an official test part of fewer than 3 images, other sets beside a table that is
-            cross-validated; as `predict`.
+        ValueError: no name, no seed, a dataset without scores, a split that shares content, fewer
+            than 8 images of 3 contents, an official test part of fewer than 3 images, other sets
+            beside a table that is cross-validated; as `predict`.
 
-    Source of the bias: Parker, Günter, Bedo, Stratification bias in low signal microarray studies (2007).
+    Source of the bias: Parker, Günter, Bedo, Stratification bias in low signal microarray studies
+        (2007).
 
     >>> from types import SimpleNamespace
     >>> oracle = SimpleNamespace(name="level", predict=lambda dataset: -dataset.table["level"])
@@ -136,11 +141,14 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
     folds = _folds(dataset)
     if folds:
         if others:
-            raise ValueError(f"{dataset.name} is so small that it is cross-validated, which trains {folds} methods a "
-                             "seed. Leave out `others`, or train on a larger set.")
+            raise ValueError(f"{dataset.name} is so small that it is cross-validated, which trains "
+                             f"{folds} methods a seed. Leave out `others`, or train on a larger "
+                             "set.")
         warnings.warn(_small_table_sentence(dataset, folds, learns), stacklevel=2)
-        results = _cross_validated(method, dataset, seeds, folds) if learns else _predicted(
-            method, dataset, {seed: (dataset.subset([]), dataset.subset([]), dataset) for seed in seeds})
+        if learns:
+            results = _cross_validated(method, dataset, seeds, folds)
+        else:
+            results = _predicted(method, dataset, {seed: (None, None, dataset) for seed in seeds})
     else:
         parts = {seed: _checked_split(dataset, seed) for seed in seeds}
         if learns:
@@ -157,7 +165,8 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
         row = {"method": name, "variant": ": ".join(filter(None, [base, result.kind])) + origin,
                "dataset": result.where.name, "images": len(result.where),
                "split": f"{folds}-fold" if folds else official, "seed": result.seed, "mode": mode}
-        row |= _judged(result.pred, result.mos, f"{name} on {result.where.name}, seed {result.seed}")
+        row |= _judged(result.pred, result.mos, f"{name} on {result.where.name}, seed "
+                                                f"{result.seed}")
         row |= {"n": len(result.mos), "n_train": result.n_train, "minutes": result.minutes,
                 "memory_mb": result.memory, "hardware": result.hardware, "version": _version(),
                 "date": date.today().isoformat()}
@@ -187,9 +196,10 @@ def _folds(dataset: data.Dataset) -> int:
     official = data.parts(dataset)
     if "test" in official:
         if (official == "test").sum() < FEWEST_IN_PART:
-            raise ValueError(f"{dataset.name}: the official test part has {(official == 'test').sum()} images, and "
-                             f"{FEWEST_IN_PART} are the least that a correlation needs. Mark more, or leave the "
-                             "column split empty.")
+            raise ValueError(f"{dataset.name}: the official test part has "
+                             f"{(official == 'test').sum()} images, and {FEWEST_IN_PART} are the "
+                             "least that a correlation needs. Mark more, or leave the column split "
+                             "empty.")
         return 0
     content = data.contents(dataset.table)
     sizes = content[official != "val"].value_counts().sort_values().to_numpy()
@@ -199,9 +209,11 @@ def _folds(dataset: data.Dataset) -> int:
         return 0
     count = content.nunique()
     if len(dataset) < FEWEST_IMAGES or count < FEWEST_CONTENTS:
-        raise ValueError(f"{dataset.name}: {len(dataset)} images of {count} contents are too few to train and test. A "
-                         f"70/10/20 split would have parts of {_part_sizes(len(dataset))} images; cross-validation needs "
-                         f"{FEWEST_IMAGES} images of {FEWEST_CONTENTS} contents at least. Rate more.")
+        raise ValueError(f"{dataset.name}: {len(dataset)} images of {count} contents are too few "
+                         "to train and test. A 70/10/20 split would have parts of "
+                         f"{_part_sizes(len(dataset))} images; cross-validation needs "
+                         f"{FEWEST_IMAGES} images of {FEWEST_CONTENTS} contents at least. Rate "
+                         "more.")
     return min(5, count)
 
 
@@ -215,23 +227,27 @@ def _small_table_sentence(dataset: data.Dataset, folds: int, learns: bool) -> st
     n = len(dataset)
     count = data.contents(dataset.table).nunique()
     low, high = srcc_interval(0.8, n)
-    how = (f"each seed is a {folds}-fold cross-validation by content: every image is predicted by a method that was "
-           "trained on other contents, its constants at their defaults") if learns else \
+    how = (f"each seed is a {folds}-fold cross-validation by content: every image is predicted by "
+           "a method that was trained on other contents, its constants at their "
+           "defaults") if learns else \
         "all of its images are tested, for every seed (nothing is trained)"
     marked = (data.parts(dataset) == "val").sum()
     unused = f" The val mark of {marked} images is not used." if marked else ""
-    return (f"{dataset.name}: {n} images of {count} contents are too few for a 70/10/20 split, whose test and validation "
-            f"parts need {FEWEST_IN_PART} images each (26 images of as many contents do), so {how}.{unused} With {n} "
-            f"images the 95 % interval of an SRCC of 0.80 is {low:.2f} to {high:.2f} at best, however many seeds are "
-            "run: rate more to tell methods apart.")
+    return (f"{dataset.name}: {n} images of {count} contents are too few for a 70/10/20 split, "
+            f"whose test and validation parts need {FEWEST_IN_PART} images each (26 images of as "
+            f"many contents do), so {how}.{unused} With {n} images the 95 % interval of an SRCC of "
+            f"0.80 is {low:.2f} to {high:.2f} at best, however many seeds are run: rate more to "
+            "tell methods apart.")
 
 
 def srcc_interval(srcc: float, n: int) -> tuple[float, float]:
     """The 95 % interval of an SRCC that was measured on n images.
 
-        z = atanh(SRCC),    se = sqrt((1 + SRCC^2 / 2) / (n - 3)),    interval = tanh(z - 1.96 se), tanh(z + 1.96 se)
+        z = atanh(SRCC),    se = sqrt((1 + SRCC^2 / 2) / (n - 3)),    interval = tanh(z - 1.96 se),
+        tanh(z + 1.96 se)
 
-    It holds for images that say different things; versions of a few contents tell less than their number.
+    It holds for images that say different things; versions of a few contents tell less than their
+    number.
 
     Args:
         srcc: in (-1, 1).
@@ -240,8 +256,8 @@ def srcc_interval(srcc: float, n: int) -> tuple[float, float]:
     Returns:
         Its lower and upper end.
 
-    Source: Bonett and Wright, Sample size requirements for estimating Pearson, Kendall and Spearman correlations
-    (2000), equation for Spearman's.
+    Source: Bonett and Wright, Sample size requirements for estimating Pearson, Kendall and Spearman
+    correlations (2000), equation for Spearman's.
 
     >>> [round(end, 2) for end in srcc_interval(0.8, 20)]
     [0.5, 0.93]
@@ -251,25 +267,27 @@ def srcc_interval(srcc: float, n: int) -> tuple[float, float]:
     return float(np.tanh(z - 1.96 * error)), float(np.tanh(z + 1.96 * error))
 
 
-def _checked_split(dataset: data.Dataset, seed: int) -> tuple[data.Dataset, data.Dataset, data.Dataset]:
+def _checked_split(dataset: data.Dataset, seed: int) -> tuple[data.Dataset, ...]:
     """A split whose test part shares no content with the others."""
     train, val, test = data.splits(dataset, seed)
     shared = set(test.table["content"]) & {*train.table["content"], *val.table["content"]}
     if shared:
-        raise ValueError(f"{dataset.name}, seed {seed}: content {min(shared, key=str)!r} is trained and tested "
-                         "on, so the result would be flattered. Correct the content column.")
+        raise ValueError(f"{dataset.name}, seed {seed}: content {min(shared, key=str)!r} is "
+                         "trained and tested on, so the result would be flattered. Correct the "
+                         "content column.")
     return train, val, test
 
 
 def _with_enough_validation(dataset: data.Dataset, parts: dict) -> dict:
-    """The splits; where a validation part is too small to choose anything, its images train, and it is None."""
+    """The splits; where a validation part is too small to choose anything, its images train, and it
+    is None."""
     small = {seed: len(val) for seed, (_, val, _) in parts.items() if len(val) < FEWEST_IN_PART}
     if not small:
         return parts
     fewest = min(small.values())
-    warnings.warn(f"{dataset.name}: a validation part of {fewest} images is too small to choose constants by "
-                  f"({FEWEST_IN_PART} are the least). So those images train as well, and constants stay at their "
-                  "defaults.", stacklevel=3)
+    warnings.warn(f"{dataset.name}: a validation part of {fewest} images is too small to choose "
+                  f"constants by ({FEWEST_IN_PART} are the least). So those images train as well, "
+                  "and constants stay at their defaults.", stacklevel=3)
     result = {}
     for seed, (_, _, test) in parts.items():
         tested = set(_names(test))
@@ -277,7 +295,8 @@ def _with_enough_validation(dataset: data.Dataset, parts: dict) -> dict:
     return result
 
 
-def _trained(method, dataset: data.Dataset, parts: dict, others: list[data.Dataset]) -> Iterator[_Result]:
+def _trained(method, dataset: data.Dataset, parts: dict,
+             others: list[data.Dataset]) -> Iterator[_Result]:
     """A training a split, and its predictions for the test parts of this set and of others."""
     for seed, (train, val, test) in parts.items():
         if torch.cuda.is_available():
@@ -297,7 +316,8 @@ def _trained(method, dataset: data.Dataset, parts: dict, others: list[data.Datas
             yield _Result(where, seed, kind, pred, mos, len(train), minutes, *machine())
 
 
-def _cross_validated(method, dataset: data.Dataset, seeds: list[int], folds: int) -> Iterator[_Result]:
+def _cross_validated(method, dataset: data.Dataset, seeds: list[int],
+                     folds: int) -> Iterator[_Result]:
     """A training a fold; the predictions of all folds together."""
     content = data.contents(dataset.table).to_numpy(dtype=object)
     for seed in seeds:
@@ -320,7 +340,8 @@ def _cross_validated(method, dataset: data.Dataset, seeds: list[int], folds: int
         minutes = (time.perf_counter() - start) / 60
         for kind, pred in pooled.items():
             pred = _checked(pred, dataset)
-            yield _Result(dataset, seed, kind, pred, dataset.scores, round(np.mean(n_train)), minutes, *machine())
+            yield _Result(dataset, seed, kind, pred, dataset.scores, round(np.mean(n_train)), minutes,
+                          *machine())
 
 
 def _predicted(method, dataset: data.Dataset, parts: dict) -> Iterator[_Result]:
@@ -392,8 +413,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "srcc") -> pd.Series
     Random splits overlap: two of them share most of their training pictures. So the d_j are not independent,
     and the usual factor 1/J makes the interval too narrow and p too small. Nadeau and Bengio's n_test/n_train
     makes up for it: more seeds cannot make a small difference certain. With an official test part all splits
-    share one test set, and the interval tells only how much training varies. So do the folds of a small table
-    ("5-fold"), each of which tests all images; a warning says it.
+    share one test set, and the interval tells only how much training varies. So do the folds of a
+    small table ("5-fold"), each of which tests all images; a warning says it.
 
     Args:
         a, b: tables of `run`, each of one method and variant, on the same dataset and seeds.
@@ -428,8 +449,9 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "srcc") -> pd.Series
         raise ValueError(f"The tables have other test pictures ({found[0]}; {found[1]}): they cannot be paired, "
                          "run both on the same dataset and seeds.")
     if a["split"].iloc[0].endswith("-fold"):
-        warnings.warn(f"{a['dataset'].iloc[0]}: every seed tests the same {a['n'].iloc[0]} images, so this interval tells "
-                      "how much training varies, not what other images would say. Rate more images to tell that.",
+        warnings.warn(f"{a['dataset'].iloc[0]}: every seed tests the same {a['n'].iloc[0]} images, "
+                      "so this interval tells how much training varies, not what other images "
+                      "would say. Rate more images to tell that.",
                       stacklevel=2)
     d = (a[metric] - b[metric]).to_numpy()
     n_train = max(a["n_train"].mean(), b["n_train"].mean())

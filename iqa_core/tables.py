@@ -1,7 +1,8 @@
-"""Tables that readers bring: the usual separators and encodings, every cell as text, and the words for parts.
+"""Tables that readers bring: the usual separators and encodings, every cell as text, and the words
+for parts.
 
-A spreadsheet may write commas, semicolons or tabs, decimal points or commas, UTF-8 or UTF-16. All of them are read
-here; what cannot be read without a guess is said in one sentence.
+A spreadsheet may write commas, semicolons or tabs, decimal points or commas, UTF-8 or UTF-16. All
+of them are read here; what cannot be read without a guess is said in one sentence.
 """
 
 from __future__ import annotations
@@ -20,34 +21,39 @@ import numpy as np
 import pandas as pd
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")  # of a table, in any case of letters
-ROW = "row"  # name of an index that counts rows as a spreadsheet does: the first line of the file is row 1
+# Name of an index that counts rows as a spreadsheet does: the first line of the file is row 1.
+ROW = "row"
 
-# Column names that have a meaning: those of a dataset, then those of pyiqa's tables. They are found in any case.
-COLUMNS = ("image", "reference", "score", "raw_score", "content", "split", "official_split", "distortion", "level")
-PYIQA_COLUMNS = ("dist_name", "img_name", "img_name/patch_name", "ref_name", "hq_name", "mos", "dmos", "elo_score",
-                 "std")
+# Column names that have a meaning: those of a dataset, then those of pyiqa's tables. They are found
+# in any case.
+COLUMNS = ("image", "reference", "score", "raw_score", "content", "split", "official_split",
+           "distortion", "level")
+PYIQA_COLUMNS = ("dist_name", "img_name", "img_name/patch_name", "ref_name", "hq_name", "mos", "dmos",
+                 "elo_score", "std")
 
 SEPARATORS = {"\t": "tab", ";": "semicolon", "|": "vertical bar", ",": "comma", " ": "space"}
 
-# FLIVE and KonIQ-10k write numbers or long words. "eval" is missing, because it may mean either part.
+# FLIVE and KonIQ-10k write numbers or long words. "eval" is missing, because it may mean either
+# part.
 PARTS = {
     "train": "train", "training": "train", "tr": "train", "0": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val", "development": "val", "1": "val",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val", "1": "val",
     "test": "test", "testing": "test", "te": "test", "2": "test",
     "": ""}
-PART_WORDS = ("train (training, tr, 0), val (valid, validation, dev, 1), test (testing, te, 2), or nothing where the "
-              "part is drawn")
+PART_WORDS = ("train (training, tr, 0), val (valid, validation, dev, 1), test (testing, te, 2), or "
+              "nothing where the part is drawn")
 
 
 class DatasetError(ValueError):
-    """A dataset that is absent or not as its layout says. The message names the file and the remedy."""
+    """A dataset that is absent or not as its layout says. The message names the file and the
+    remedy."""
 
 
 class TextTable(NamedTuple):
     """A table as it was read, each cell a text without spaces around it.
 
-    The index of `cells` is the row number as a spreadsheet counts: the first line of the file is row 1, and blank
-    lines count.
+    The index of `cells` is the row number as a spreadsheet counts: the first line of the file is
+    row 1, and blank lines count.
     """
 
     path: Path
@@ -66,10 +72,12 @@ def is_table(path: str | Path) -> bool:
 
 
 def read_text(path: str | Path, columns: list[str] | None = None) -> TextTable:
-    """Read a table of a reader: UTF-8, UTF-16 or Windows-1252; commas, semicolons, tabs, bars or spaces.
+    """Read a table of a reader, every cell as text, whatever its encoding and separator.
 
-    Names of columns lose the spaces around them; those with a meaning are found in any case of letters. No word is
-    taken for a missing value, because "NA" or "None" may well name an image.
+    UTF-8, UTF-16 and Windows-1252 are read; commas, semicolons, tabs, vertical bars and spaces.
+
+    Names of columns lose the spaces around them; those with a meaning are found in any case of
+    letters. No word is taken for a missing value, because "NA" or "None" may well name an image.
 
     Args:
         path: the file; `~` is the home folder.
@@ -79,7 +87,8 @@ def read_text(path: str | Path, columns: list[str] | None = None) -> TextTable:
         TextTable.
 
     Raises:
-        DatasetError: no such file, no table, a workbook, a missing or doubled column, a row with too many cells.
+        DatasetError: no such file, no table, a workbook, a missing or doubled column, a row with
+            too many cells.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "Ratings.CSV")
@@ -92,19 +101,20 @@ def read_text(path: str | Path, columns: list[str] | None = None) -> TextTable:
     text, encoding = _decode(path)
     separator, records = _records(path, text)
     if not records:
-        raise DatasetError(f"{path}: the table is empty. Write the names of the columns into the first line and an "
-                           "image a line below it.")
-    (header_row, names), body = records[0], records[1:]
-    names = [_column_name(name) for name in names]
+        raise DatasetError(f"{path}: the table is empty. Write the names of the columns into the "
+                           "first line and an image a line below it.")
+    names = [_column_name(name) for name in records[0][1]]
+    body = records[1:]
     _check_names(path, names, columns or [], separator)
 
     rows = []
     for number, cells in body:
         extra = [cell for cell in cells[len(names):] if cell]
         if extra:
-            raise DatasetError(f"{path}: row {number} has {len(cells)} cells, but the first line names {len(names)} "
-                               f"columns (separator: {SEPARATORS[separator]}). Put a name that holds a separator in "
-                               "quotes, and write decimal numbers with a point.")
+            raise DatasetError(f"{path}: row {number} has {len(cells)} cells, but the first line "
+                               f"names {len(names)} columns (separator: {SEPARATORS[separator]}). "
+                               "Put a name that holds a separator in quotes, and write decimal "
+                               "numbers with a point.")
         padded = cells[:len(names)] + [""] * (len(names) - len(cells))
         rows.append(padded)
     index = pd.Index([number for number, _ in body], name=ROW, dtype="int64")
@@ -114,9 +124,10 @@ def read_text(path: str | Path, columns: list[str] | None = None) -> TextTable:
     for place in unnamed:
         filled = cells[place] != ""
         if place > 0 and filled.any():  # the first may hold the row numbers that pandas writes
-            raise DatasetError(f"{path}: row {filled.idxmax()} has {cells[place][filled].iloc[0]!r} in column "
-                               f"{place + 1}, which has no name (separator: {SEPARATORS[separator]}). Name the column "
-                               "in the first line; write decimal numbers with a point.")
+            raise DatasetError(f"{path}: row {filled.idxmax()} has "
+                               f"{cells[place][filled].iloc[0]!r} in column {place + 1}, which has "
+                               f"no name (separator: {SEPARATORS[separator]}). Name the column in "
+                               "the first line; write decimal numbers with a point.")
     cells = cells.drop(columns=unnamed)
     cells.columns = [name for name in names if name]
     return TextTable(path, cells, separator, encoding)
@@ -147,9 +158,10 @@ def _decode(path: Path) -> tuple[str, str]:
         content = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror}). Correct its rights.") from error
-    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")) or path.suffix.lower() in (".xlsx", ".xls", ".ods"):
-        raise DatasetError(f"{path}: is a workbook, not a text table. Save its sheet as CSV (in Excel: Save As, CSV "
-                           "UTF-8) and give that file.")
+    workbook = content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0"))
+    if workbook or path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        raise DatasetError(f"{path}: is a workbook, not a text table. Save its sheet as CSV (in "
+                           "Excel: Save As, CSV UTF-8) and give that file.")
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         encodings = ["utf-32"]
     elif content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -167,11 +179,14 @@ def _decode(path: Path) -> tuple[str, str]:
             continue
         if "\0" not in text:
             return text, encoding
-    raise DatasetError(f"{path}: cannot be read as a CSV table (its bytes are no text). Replace this file.")
+    raise DatasetError(f"{path}: cannot be read as a CSV table (its bytes are no text). Replace "
+                       "this file.")
 
 
-def _records(path: Path, text: str, most: int | None = None) -> tuple[str, list[tuple[int, list[str]]]]:
-    """The separator, and every row that is not blank: its number and its cells, without spaces around them.
+def _records(path: Path, text: str,
+             most: int | None = None) -> tuple[str, list[tuple[int, list[str]]]]:
+    """The separator, and every row that is not blank: its number and its cells, without spaces
+    around them.
 
     `most`: read no more rows than that.
     """
@@ -179,10 +194,13 @@ def _records(path: Path, text: str, most: int | None = None) -> tuple[str, list[
     first = lines[0] if lines else ""
     told = re.fullmatch(r"(?i)sep=(.)[;,\t]*", first.strip(' "'))
     if told:  # Excel's own word for the separator
-        separator = told[1] if told[1] in SEPARATORS else _separator(lines[1] if len(lines) > 1 else "")
+        separator = told[1]
+        if separator not in SEPARATORS:
+            separator = _separator(lines[1] if len(lines) > 1 else "")
     else:
         separator = _separator(first)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True,
+                        skipinitialspace=True)
     records = []
     try:
         for number, cells in enumerate(reader, 1):
@@ -192,8 +210,9 @@ def _records(path: Path, text: str, most: int | None = None) -> tuple[str, list[
             if len(records) == most:
                 break
     except csv.Error as error:
-        raise DatasetError(f"{path}: cannot be read as a CSV table (line {reader.line_num}: {error}). A quotation mark "
-                           "may be left open. Replace this file.") from error
+        raise DatasetError(f"{path}: cannot be read as a CSV table (line {reader.line_num}: "
+                           f"{error}). A quotation mark may be left open. Replace this "
+                           "file.") from error
     return separator, records
 
 
@@ -202,7 +221,8 @@ def _separator(line: str) -> str:
     counts = {}
     for separator in SEPARATORS:
         try:
-            counts[separator] = len(next(csv.reader([line], delimiter=separator, skipinitialspace=True), []))
+            reader = csv.reader([line], delimiter=separator, skipinitialspace=True)
+            counts[separator] = len(next(reader, []))
         except csv.Error:
             counts[separator] = 0
     marks = {separator: count for separator, count in counts.items() if separator != " "}
@@ -220,28 +240,32 @@ def _column_name(name: str) -> str:
 def _check_names(path: Path, names: list[str], columns: list[str], separator: str) -> None:
     for name in names:
         if name and names.count(name) > 1:
-            raise DatasetError(f"{path}: has {names.count(name)} columns named {name!r}. Rename or remove all but one.")
+            raise DatasetError(f"{path}: has {names.count(name)} columns named {name!r}. Rename or "
+                               "remove all but one.")
     missing = [column for column in columns if column not in names]
     if missing:
         shown = ", ".join(repr(name) for name in names)
         hint = ""
         if len(names) == 1:
             hint = " Between columns stands a comma, a semicolon or a tab."
-        raise DatasetError(f"{path}: has no column {', '.join(map(repr, missing))}; its columns are {shown}. Rename them "
-                           f"in the first line, which has to name the columns.{hint}")
+        raise DatasetError(f"{path}: has no column {', '.join(map(repr, missing))}; its columns "
+                           f"are {shown}. Rename them in the first line, which has to name the "
+                           f"columns.{hint}")
 
 
 def numbers(cells: pd.Series, separator: str = ",") -> tuple[pd.Series, pd.Series]:
     """A column of texts as numbers.
 
-    A decimal comma is read where the separator is not a comma and no cell of the column holds a point.
+    A decimal comma is read where the separator is not a comma and no cell of the column holds a
+    point.
 
     Args:
         cells: texts.
         separator: of the table that they come from.
 
     Returns:
-        The numbers, NaN where there is none; and where a text is no number. An empty text is no number.
+        The numbers, NaN where there is none; and where a text is no number. An empty text is no
+        number.
 
     >>> numbers(pd.Series(["1,5", "2", "high"]), ";")[0].tolist()
     [1.5, 2.0, nan]
@@ -262,7 +286,8 @@ def _number(text: str) -> float:
 
 
 def guessed(cells: pd.Series) -> pd.Series:
-    """A column without a meaning of its own: as numbers or as True and False where all its texts are such."""
+    """A column without a meaning of its own: as numbers or as True and False where all its texts
+    are such."""
     values, bad = numbers(cells)
     if not (bad & (cells != "")).any() and not bad.all():
         whole = not bad.any() and not cells.str.contains("[.eE]").any()
@@ -273,35 +298,45 @@ def guessed(cells: pd.Series) -> pd.Series:
 
 
 def parts(column: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Words for the parts of a split, in any case of letters, as "train", "val", "test" or "" (open).
+    """Words for the parts of a split, in any case of letters, as "train", "val", "test" or ""
+    (open).
 
     Args:
         column: texts or numbers (0, 1, 2; 0.0 as well); a missing value is open.
 
     Returns:
-        The parts, "" where a word is not known; and where it is not known. `PART_WORDS` says what is.
+        The parts, "" where a word is not known; and where it is not known. `PART_WORDS` says what
+        is.
 
     >>> found, unknown = parts(pd.Series(["Test", "validation", 0.0, None, "holdout"]))
     >>> found.tolist(), unknown.tolist()
     (['test', 'val', 'train', '', ''], [False, False, False, False, True])
     """
-    known = {value: _part(value) for value in pd.unique(column.astype(object)) if not pd.isna(value)}
-    found = [known.get(value, "") if not pd.isna(value) else "" for value in column.astype(object)]
+    texts = column.astype(object).where(column.notna(), "").map(str)
+    known = {text: _part(text) for text in pd.unique(texts)}
+    found = [known[text] for text in texts]
+    words = pd.Series([part or "" for part in found], index=column.index, dtype=str)
     unknown = pd.Series([part is None for part in found], index=column.index, dtype=bool)
-    words = pd.Series([part or "" for part in found], index=column.index, dtype=str, name=column.name)
+    # pyiqa's ten random splits have two parts, 8:0:2, and its scripts call the second one val. It
+    # is what a method is judged on, so it is the test part; as `val`, a test part would be drawn
+    # from the training images.
+    if str(column.name).startswith("ratio802") and not (words == "test").any():
+        words = words.replace("val", "test")
     return words, unknown
 
 
-def _part(value) -> str | None:
-    word = str(value).strip().lower()
+def _part(text: str) -> str | None:
+    word = text.strip().lower()
     number = re.fullmatch(r"([012])\.0*", word)  # pandas makes 1.0 of 1 where a cell is empty
     return PARTS.get(number[1] if number else word)
 
 
 def resolve(name: str, folder: Path, encoding: str = "utf-8-sig") -> str:
-    """The path of a file as it is spelt below a folder; where there is no such file, the name without "./".
+    """The path of a file as it is spelt below a folder; where there is no such file, the name
+    without "./".
 
-    Backslashes, `~` and the two Unicode spellings of an accent are understood. The case of letters has to agree.
+    Backslashes, `~` and the two Unicode spellings of an accent are understood. The case of letters
+    has to agree.
 
     Args:
         name: as the table says.
@@ -331,10 +366,11 @@ def resolve(name: str, folder: Path, encoding: str = "utf-8-sig") -> str:
 
 
 def nearest(name: str, folder: Path, suffixes: Collection[str]) -> str:
-    """The path below a folder of the one file that a table may mean by a name that is not there; else "".
+    """The path below a folder of the one file that a table may mean by a name that is not there;
+    else "".
 
-    It lies in the place that the name says, in the folder itself, or in a folder in it, has one of the suffixes, and
-    the same name but for the case of letters or the suffix.
+    It lies in the place that the name says, in the folder itself, or in a folder in it, has one of
+    the suffixes, and the same name but for the case of letters or the suffix.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -346,13 +382,14 @@ def nearest(name: str, folder: Path, suffixes: Collection[str]) -> str:
     wanted = unicodedata.normalize("NFC", tidy.name).casefold()
     places = [(folder / tidy).parent, folder]
     try:
-        places += sorted(place for place in folder.iterdir() if place.is_dir() and place.name[0] != ".")
+        inside = [place for place in folder.iterdir() if place.is_dir() and place.name[0] != "."]
+        places += sorted(inside)
     except OSError:
         return ""
     for same in (lambda file: file.name, lambda file: file.stem):
         for place in places:
             try:
-                files = sorted(file for file in place.iterdir() if file.suffix.lower() in suffixes and file.is_file())
+                files = sorted(file for file in place.iterdir() if file.suffix.lower() in suffixes)
             except OSError:
                 continue
             for file in files:
