@@ -63,19 +63,81 @@ class Pyramid(nn.Module):
 
         Returns:
             list of (B, C_i, H_i, W_i), strides growing.
+
+        Raises:
+            ValueError: the network takes one size only, and this is another one.
         """
         config = timm.get_pretrained_cfg(self.name)
         height, width = x.shape[-2:]
-        step = max(self.strides)
-        down, right = (-n % step if config.fixed_input_size else max(step - n, 0) for n in (height, width))
+        deepest = max(self.strides)
+        down, right = max(deepest - height, 0), max(deepest - width, 0)
+        if config.fixed_input_size and (height, width) != config.input_size[-2:]:
+            down, right = -height % deepest, -width % deepest
         x = self.normalise(x)
+        if down or right:
+            x = F.pad(x, (0, right, 0, down), mode="replicate")
         try:
-            maps = self.net(F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x)
-        except AssertionError as error:  # timm's way to say that a transformer takes one size only
-            raise ValueError(f"{self.name} cannot take {height} x {width} pixels ({error}); cut crops with "
-                             f"images.crops(x, {config.input_size[-1]}) or take another backbone.") from error
-        nhwc = str(getattr(self.net, "output_fmt", "")).endswith("NHWC")
-        return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if nhwc else maps
+            maps = self.net(x)
+        except (AssertionError, RuntimeError) as error:  # timm's many ways to say that a network does not take this size
+            if "memory" in str(error):
+                raise
+            own = config.input_size[-1]
+            raise ValueError(f"{self.name} cannot take {height} x {width} pixels{_reason(error)}; its own size is {own} x "
+                             f"{own}: cut crops with images.crops(x, {own}), set crop={own} in a config, or take another "
+                             "backbone.") from error
+        if str(getattr(self.net, "output_fmt", "")).endswith("NHWC"):
+            maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
+        return maps
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error in brackets, if it has one."""
+    lines = str(error).strip().splitlines()
+    return f" ({lines[0]})" if lines else ""
+
+
+def expect_crop(net: Pyramid, crop: int) -> None:
+    """Try a crop of a pyramid's maps before a training begins.
+
+    Some networks take one size only, or their maps are a little smaller than their strides say. A method whose parts are
+    sized by the strides would fail in its first step, or later.
+
+    Raises:
+        ValueError: the network does not take the crop, or a map is not ceil(crop / stride) wide.
+
+    >>> expect_crop(pyramid("inception_v3", weights="random"), 96)
+    Traceback (most recent call last):
+    ValueError: inception_v3 makes maps of 45, 20, 9, 4, 1 positions from a crop of 96 pixels, where its strides 2, 4, 8,
+    16, 32 promise 48, 24, 12, 6, 3. Take another backbone, such as resnet50, or another crop.
+    """
+    with torch.inference_mode():
+        like = next(net.parameters())
+        maps = net(torch.zeros(1, 3, crop, crop, dtype=like.dtype, device=like.device))
+    found = [m.shape[-1] for m in maps]
+    wanted = [-(-crop // stride) for stride in net.strides]
+    if found != wanted:
+        found, strides, wanted = (", ".join(map(str, numbers)) for numbers in (found, net.strides, wanted))
+        raise ValueError(f"{net.name} makes maps of {found} positions from a crop of {crop} pixels, where its strides "
+                         f"{strides} promise {wanted}. Take another backbone, such as resnet50, or another crop.")
+
+
+def expect_any_size(net: nn.Module, name: str) -> None:
+    """ValueError if a network does not take images of any size, as methods need that look at whole images.
+
+    >>> expect_any_size(pyramid("maxvit_tiny_tf_224", weights="random"), "maxvit_tiny_tf_224")
+    Traceback (most recent call last):
+    ValueError: maxvit_tiny_tf_224 (made for 224 x 224 pixels) does not take images of any size, but this method looks at
+    whole images. Take a convolutional network, such as resnet50 or tf_efficientnet_lite0.
+    """
+    like = next(net.parameters())
+    try:
+        with torch.inference_mode():
+            net(torch.zeros(1, 3, 70, 50, dtype=like.dtype, device=like.device))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        height, width = timm.get_pretrained_cfg(name).input_size[-2:]
+        raise ValueError(f"{name} (made for {height} x {width} pixels) does not take images of any size, but this method "
+                         "looks at whole images. Take a convolutional network, such as resnet50 or "
+                         "tf_efficientnet_lite0.") from error
 
 
 def pyramid(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto", drop_path: float = 0.0) -> Pyramid:
@@ -135,14 +197,24 @@ def transformer(name: str, weights: str | Path = "auto") -> tuple[nn.Module, str
     return _build(name, weights, {"num_classes": 0})
 
 
-def _build(name: str, weights: str | Path, options: dict) -> tuple[nn.Module, str]:
-    """The timm network, made with options of timm's, and the sentence about its weights."""
-    if not timm.is_model(name):
-        close = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=3))
+def expect_model(name: str) -> None:
+    """ValueError if timm has no model of that name.
+
+    >>> expect_model("resnet5O")
+    Traceback (most recent call last):
+    ValueError: timm has no model 'resnet5O'; did you mean resnet50, resnet50t, resnet50s?
+    """
+    if not isinstance(name, str) or not name or not timm.is_model(name):
+        close = ", ".join(difflib.get_close_matches(str(name), timm.list_models(), n=3))
         raise ValueError(f"timm has no model {name!r}; " + (f"did you mean {close}?" if close else
                                                             "see timm.list_models()."))
+
+
+def _build(name: str, weights: str | Path, options: dict) -> tuple[nn.Module, str]:
+    """The timm network, made with options of timm's, and the sentence about its weights."""
+    expect_model(name)
     if weights == "random":
-        return _any_size(name, options), "random weights, untrained"
+        return any_size(name, options), "random weights, untrained"
     if weights == "timm" or weights == "auto" and name not in SHIPPED:
         overlay, source = _from_timm(name)
     else:
@@ -151,7 +223,7 @@ def _build(name: str, weights: str | Path, options: dict) -> tuple[nn.Module, st
     logger = logging.getLogger("timm.models._builder")
     logger.disabled, before = True, logger.disabled
     try:
-        net = _any_size(name, {**options, "pretrained": True, "pretrained_cfg_overlay": overlay})
+        net = any_size(name, {**options, "pretrained": True, "pretrained_cfg_overlay": overlay})
     except OSError as error:
         raise RuntimeError(f"The weights of {name} could not be loaded ({error}). {_REMEDY}") from error
     finally:
@@ -160,7 +232,7 @@ def _build(name: str, weights: str | Path, options: dict) -> tuple[nn.Module, st
     return net, source
 
 
-def _any_size(name: str, options: dict) -> nn.Module:
+def any_size(name: str, options: dict) -> nn.Module:
     """`timm.create_model`, with transformers that take any picture size wherever timm can build them so."""
     for size in [{"strict_img_size": False}, {"dynamic_img_size": True}]:  # Swin, then ViT
         if timm.get_pretrained_cfg(name).fixed_input_size:

@@ -17,8 +17,12 @@ from sklearn.svm import SVR
 
 from iqa_core import backbones, images, metrics
 from iqa_core.data import Dataset
-from iqa_core.files import Kept, cache_dir, progress, read_tensors, stamp, write_tensors
+from iqa_core.files import Kept, cache_dir, code_hash, progress, read_tensors, stamp, write_tensors
+from iqa_core.inputs import expect_batch, expect_training, load_pair
 
+# Whatever a method's features depend on: they are computed anew when one of these files changes.
+_FEATURE_CODE = [Path(__file__).with_name(name) for name in ("images.py", "baselines.py", "backbones.py", "contrast.py",
+                                                            "reiqa.py")]
 _SHAPES = torch.arange(0.2, 10.0005, 0.001, dtype=torch.float64)  # shape parameters that BRISQUE chooses from
 
 
@@ -44,13 +48,36 @@ class FullReference:
         self.name = metric
 
     def score(self, x: torch.Tensor, x_ref: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, 3, H, W) and its reference, both in [0, 1] -> (B,), HIGHER = BETTER."""
+        """(B, 3, H, W) and its reference, both in [0, 1] and of any float type -> (B,), HIGHER = BETTER.
+
+        Raises:
+            ValueError: no reference, no such batches, other sizes, or images that are too small for the metric.
+        """
         if x_ref is None:
             raise ValueError(f"{self.name} needs the reference: score(x, x_ref).")
+        x, x_ref = expect_batch(x, x_ref)
         if self.name == "psnr":
             return metrics.psnr(x, x_ref).clamp(max=100)
-        x, x_ref = images.luma(x), images.luma(x_ref)
-        return metrics.ssim(x, x_ref, downsample=True) if self.name == "ssim" else metrics.ms_ssim(x, x_ref)
+        if self.name == "ssim":
+            return metrics.ssim(images.luma(x), images.luma(x_ref), downsample=True)
+        return metrics.ms_ssim(images.luma(x), images.luma(x_ref))
+
+    @torch.no_grad()
+    def predict(self, dataset: Dataset) -> np.ndarray:
+        """Scores (N,) of a whole dataset, HIGHER = BETTER.
+
+        Raises:
+            DatasetError: an image without a reference, or with one of another size.
+            ValueError: an image that is too small for the metric; it is named.
+        """
+        scores = np.empty(len(dataset))
+        for i in progress(range(len(dataset)), f"{self.name} of {dataset.name}"):
+            x, x_ref = load_pair(dataset, i)
+            try:
+                scores[i] = self.score(x[None], x_ref[None]).item()
+            except ValueError as error:
+                raise ValueError(f"{dataset.name}: {dataset.table['image'].iloc[i]}: {error}") from error
+        return scores
 
 
 def halve(x: torch.Tensor) -> torch.Tensor:
@@ -59,11 +86,12 @@ def halve(x: torch.Tensor) -> torch.Tensor:
 
 
 def features(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], key: str) -> np.ndarray:
-    """Features of every picture of a dataset, computed once a picture and kept in the cache folder.
+    """Features of every image of a dataset, computed once an image and kept in the cache folder.
 
-    A row is found again by the picture's path, size and time of change: all splits share one cache, and a
-    replaced picture is computed anew. Pictures go one by one: on a CPU that is faster than batches. The file is
-    written every minute, so a run that is killed loses no more.
+    A row is found again by the image's path, size and time of change: all splits share one cache, and a
+    replaced image is computed anew. Images go one by one: on a CPU that is faster than batches. The file is
+    written every minute, so a run that is killed loses no more. Its name holds a hash of the code that computes the
+    features of this kit's methods; for an `extract` of your own, change `key` when you change what it does.
 
     Args:
         dataset: any dataset.
@@ -74,24 +102,42 @@ def features(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], 
         (N, D) float32, in the order of the table.
 
     Raises:
-        ImageError: a picture that cannot be read. What was computed before it is kept.
+        ImageError: an image that cannot be read. What was computed before it is kept.
+        ValueError: a feature that is no number; the image is named.
     """
-    digest = hashlib.sha256(f"{Path(dataset.root).resolve()} {key}".encode()).hexdigest()[:16]
+    return features_and_sizes(dataset, extract, key)[0]
+
+
+def features_and_sizes(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], key: str
+                       ) -> tuple[np.ndarray, np.ndarray]:
+    """As `features`, and the (height, width) of every image as it was read, (N, 2), from the same cache."""
+    named = f"{Path(dataset.root).resolve()} {key} {code_hash(*_FEATURE_CODE)}"
+    digest = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     path = cache_dir() / "features" / f"{dataset.name}-{digest}.pt"
-    keys = [f"{name} {stamp(dataset.root / name)}" for name in dataset.table["image"]]
+    names = list(dataset.table["image"])
+    keys = [f"{name} {stamp(Path(dataset.root) / name)}" for name in names]
     with Kept(path) as known:
-        for i in progress([i for i, key in enumerate(keys) if key not in known], f"features of {dataset.name}"):
-            known[keys[i]] = extract(dataset.image(i)[None])[0].float().cpu()
-    return torch.stack([known[key] for key in keys]).numpy()
+        missing = [i for i, row_key in enumerate(keys) if row_key not in known]
+        for i in progress(missing, f"features of {dataset.name}"):
+            x = dataset.image(i)[None]
+            found = extract(x)[0].float().cpu()
+            if not found.isfinite().all():
+                raise ValueError(f"{dataset.name}: a feature of {names[i]} is no number. Look at that image, and at the "
+                                 "weights of the method.")
+            known[keys[i]] = torch.cat([found, torch.tensor(x.shape[-2:], dtype=torch.float32)])
+    rows = torch.stack([known[row_key] for row_key in keys]).numpy()
+    return rows[:, :-2], rows[:, -2:]
 
 
 class FeatureMethod:
     """What BRISQUE, the frozen backbone and Re-IQA share: features from the cache, a regression, and one small file.
 
-    A child brings `extract` (pictures to features), the `key` of its cache, its `settings` (arguments of its
-    constructor), `grid` and `default` for the constants of its regression, `_candidates` and `_regress`.
+    A child brings `extract` (images to features), the `key` of its cache, its `settings` (arguments of its
+    constructor), `grid` and `default` for the constants of its regression, `_candidates` and `_regress`, and
+    `_STATE`, the names of what `_candidates` yields.
     """
 
+    _STATE: tuple[str, ...] = ()
     state: dict | None = None  # the fitted arrays and numbers
 
     def fit(self, train: Dataset, val: Dataset | None = None):
@@ -99,22 +145,41 @@ class FeatureMethod:
 
         There is no second fit on both parts: the constants were chosen for this one, and ARNIQA's protocol
         has none. Without `val` the constants are `default`.
+
+        Raises:
+            DatasetError: an empty part, a score that is no number, or in the full-reference form an image without a
+                reference of its size.
         """
-        grid, judge = ([self.default], train) if val is None else (self.grid, val)
-        found, mos = self._features(judge), judge.scores
-        candidates = self._candidates(self._features(train), train.scores, grid)
-        self.state = max(candidates, key=lambda state: np.nan_to_num(
-            metrics.srcc(self._regress(found, state), mos), nan=-1))  # NaN: a constant, which must not win
+        expect_training(train, val, references=self._compares())
+        candidates = self._candidates(self._features(train), train.scores, [self.default] if val is None else self.grid)
+        if val is None:
+            self.state = next(iter(candidates))
+            return self
+        judged = self._features(val)
+        best = -np.inf
+        for state in candidates:
+            srcc = metrics.srcc(self._regress(judged, state), val.scores)
+            srcc = np.nan_to_num(srcc, nan=-1)  # NaN: a constant, which must not win
+            if srcc > best:
+                best, self.state = srcc, state
         return self
 
     def score(self, x: torch.Tensor, x_ref: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER, on the scale of the scores. Ignores x_ref."""
-        found = self.extract(metrics.expect(x)).cpu().numpy()
-        return torch.from_numpy(self._regress(found, self._fitted())).float()
+        """(B, 3, H, W) in [0, 1], of any float type -> (B,), HIGHER = BETTER, on the scale of the scores.
+
+        It is a regression, so scores may lie outside of the scale. Ignores x_ref.
+        """
+        state = self._fitted()
+        x, _ = expect_batch(x)
+        return torch.from_numpy(self._regress(self.extract(x).cpu().numpy(), state)).float()
 
     def predict(self, dataset: Dataset) -> np.ndarray:
         """Scores (N,) of a whole dataset, HIGHER = BETTER. As `score`, but from the feature cache."""
         return self._regress(self._features(dataset), self._fitted())
+
+    def _compares(self) -> bool:
+        """Does it need a reference for every image?"""
+        return False
 
     def _features(self, dataset: Dataset) -> np.ndarray:
         return features(dataset, self.extract, self.key)
@@ -131,14 +196,48 @@ class FeatureMethod:
 
     @classmethod
     def load(cls, path: str | Path):
-        """Read what `save` wrote. ValueError: damaged, another method's file, or a backbone with other weights now."""
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the file is damaged, another method's, of another version of this kit, or was fitted on a
+                backbone with other weights than it has now.
+        """
         saved = read_tensors(path, cls.name)
-        method = cls(**saved["settings"])
-        if method.key != saved["key"]:
-            raise ValueError(f"{path}: was fitted on {saved['key']!r}, but this {cls.__name__} computes "
+        method = cls._from_settings(saved.get("settings"), path)
+        if method.key != saved.get("key"):
+            raise ValueError(f"{path}: was fitted on {saved.get('key')!r}, but this {cls.__name__} computes "
                              f"{method.key!r}. Fit it again, or use the same weights.")
-        method.state = {name: value.numpy() for name, value in saved["state"].items()}
+        method.state = cls._checked_state(saved.get("state"), path)
         return method
+
+    @classmethod
+    def _from_settings(cls, settings, path: str | Path):
+        """A method that is not fitted, from the arguments in a file."""
+        try:
+            return cls(**settings)
+        except TypeError as error:
+            raise ValueError(f"{path}: its settings are not those of this {cls.__name__} ({error}). Fit it again, or "
+                             "load it with the version of this kit that wrote it.") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def _checked_state(cls, state, path: str | Path) -> dict[str, np.ndarray]:
+        """The fitted arrays in a file, after a look whether they go together."""
+        remedy = "Fit it again, or load it with the version of this kit that wrote it."
+        if not isinstance(state, dict) or set(state) != set(cls._STATE):
+            has = ", ".join(map(str, state)) if isinstance(state, dict) else "nothing"
+            raise ValueError(f"{path}: a fitted {cls.name} holds {', '.join(cls._STATE)}, but this file holds {has}. "
+                             f"{remedy}")
+        try:
+            arrays = {name: value.numpy() for name, value in state.items()}
+            zero = np.zeros((1, len(arrays[cls._STATE[0]])), dtype=np.float32)
+            fits = cls._regress(zero, arrays).shape == (1,) and all(np.isfinite(array).all() for array in arrays.values())
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: its numbers do not go together ({error}). {remedy}") from error
+        if not fits:
+            raise ValueError(f"{path}: its numbers do not go together. {remedy}")
+        return arrays
 
 
 def mscn(luma: torch.Tensor) -> torch.Tensor:
@@ -238,15 +337,18 @@ class Brisque(FeatureMethod):
     """
 
     name = "brisque"
-    key = "brisque features 1"  # the number rises when the features change
+    key = "brisque features 1"  # in weight files: the number rises when features of the same name mean something else
     settings: dict = {}
+    _STATE = ("low", "span", "C", "gamma", "z", "a", "b")
     grid = [(c, gamma) for c in (4, 16, 64, 256) for gamma in (0.0125, 0.05, 0.2)]
     default = (64, 0.05)
     extract = staticmethod(brisque_features)
 
     def _candidates(self, found: np.ndarray, scores: np.ndarray, grid: list) -> Iterator[dict]:
-        low, span = found.min(0), np.maximum(np.ptp(found, 0), 1e-6)
-        centre, spread = scores.mean(), max(scores.std(), 1e-6)
+        low = found.min(0)
+        span = np.maximum(np.ptp(found, 0), 1e-6)
+        centre = scores.mean()
+        spread = max(scores.std(), 1e-6)
         for c, gamma in grid:
             svr = SVR(C=c, gamma=gamma, epsilon=0.1)
             svr.fit(2 * (found - low) / span - 1, (scores - centre) / spread)
@@ -303,13 +405,14 @@ class FrozenRidge(FeatureMethod):
         score(x) = w . z(phi) + b,    w = argmin |y - Z w|^2 + alpha |w|^2,    z: phi standardised on train
 
     alpha comes from a geometric grid, chosen by SRCC on the validation part. The arguments are those of
-    `backbones.pyramid`.
+    `backbones.pyramid`; the network must take images of any size.
 
     >>> FrozenRidge(weights="random").extract(torch.rand(1, 3, 64, 64)).shape
     torch.Size([1, 2048])
     """
 
     name = "frozen ridge"
+    _STATE = ("mean", "std", "alpha", "w", "b")
     grid = list(np.geomspace(1, 1e6, 25))
     default = 1e3
 
@@ -317,6 +420,7 @@ class FrozenRidge(FeatureMethod):
         self.variant = pyramid_name
         self.settings = {"pyramid_name": pyramid_name, "weights": str(weights)}
         self.pyramid = backbones.pyramid(pyramid_name, weights).requires_grad_(False)
+        backbones.expect_any_size(self.pyramid, pyramid_name)
         self.key = f"{pyramid_name} {fingerprint(self.pyramid)} mean std 2 scales 1"
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.pyramid.to(self.device, memory_format=torch.channels_last)  # a quarter faster on a CPU
@@ -324,7 +428,7 @@ class FrozenRidge(FeatureMethod):
     @torch.inference_mode()
     def extract(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) in [0, 1] -> features (B, D), D = 4 times the channels of the pyramid."""
-        x = x.to(self.device)
+        x = x.to(next(self.pyramid.parameters()).device)
         found = []
         for scale in (x, halve(x)):
             for m in self.pyramid(scale.contiguous(memory_format=torch.channels_last)):

@@ -7,7 +7,6 @@ rate follows the schedule step by step, not epoch by epoch; LARS is timm's, whos
 """
 
 import copy
-import dataclasses
 import hashlib
 import math
 import re
@@ -18,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 import torch.nn.functional as F
 from timm.optim import Lars, param_groups_weight_decay
@@ -30,6 +28,7 @@ from iqa_core.data import Dataset
 from iqa_core.distortions import TYPES, distort
 from iqa_core.files import half, progress, read_tensors, write_tensors
 from iqa_core.pairs import Pairs, PretrainConfig, make_pairs
+from iqa_core.settings import to_save
 from iqa_core.train import accelerator, fit, numbers
 
 
@@ -73,15 +72,18 @@ def network(name: str, weights: str | Path = "random") -> nn.Module:
     >>> network("resnet18")(torch.rand(1, 3, 32, 32)).shape
     torch.Size([1, 512])
     """
+    backbones.expect_model(name)
     if weights != "random" and not Path(weights).is_file():
         net = backbones.classifier(name, weights)[1]
         net.reset_classifier(0)
         return net
     # timm starts the last batch norm of a residual block at 0, torchvision and the official code at 1
-    net = timm.create_model(name, num_classes=0, **({"zero_init_last": False} if name.startswith("resnet") else {}))
+    options = {"zero_init_last": False} if name.startswith("resnet") else {}
+    net = backbones.any_size(name, {"num_classes": 0, **options})
     if weights != "random":
         own, found = net.state_dict(), _tensors(weights)
-        lost = [key for key in own if key not in found or found[key].shape != own[key].shape]
+        lost = [key for key, value in own.items()
+                if not isinstance(found.get(key), Tensor) or found[key].shape != value.shape]
         if lost:
             raise ValueError(f"{weights}: does not fit {name}; {len(lost)} tensors are missing or of another "
                              f"shape, first {lost[0]!r}. Give the network that it was made with.")
@@ -92,17 +94,32 @@ def network(name: str, weights: str | Path = "random") -> nn.Module:
 def _tensors(path: str | Path) -> dict[str, Tensor]:
     """The backbone's tensors of a checkpoint, by their names in the backbone."""
     raw = read_tensors(path)
-    raw = raw.get("state_dict") or raw.get("model") or raw  # MoCo; PyContrast, Re-IQA and `pretrain`; plain
+    for name in ("state_dict", "model", "net"):  # MoCo; PyContrast, Re-IQA and `save_expert`; a checkpoint of `pretrain`
+        if isinstance(raw.get(name), dict) and raw[name]:
+            raw = raw[name]
+            break
     prefix = re.compile(r"^(module\.)?(encoder_q\.|encoder\.|query\.backbone\.)?")
-    return {prefix.sub("", key): value for key, value in raw.items()}
+    return {prefix.sub("", str(key)): value for key, value in raw.items()}
 
 
 def expert(path: str | Path) -> nn.Module:
-    """The quality expert in a file of `save_expert`, or in the authors' checkpoint (a ResNet-50)."""
+    """The quality expert in a file of `save_expert`, or in the authors' checkpoint (a ResNet-50).
+
+    Raises:
+        ValueError: no such file, damaged, not an expert's, or of a network that timm does not know.
+    """
     if not Path(path).is_file():
         raise ValueError(f"{path}: there is no quality expert. Train one with contrast.pretrain, write it with "
                          "contrast.save_expert and give its path as quality=, or use experts='content'.")
-    return network(read_tensors(path).get("config", {"backbone": "resnet50"})["backbone"], path)
+    config = read_tensors(path).get("config", {"backbone": "resnet50"})
+    if not isinstance(config, dict) or not isinstance(config.get("backbone"), str):
+        raise ValueError(f"{path}: its config does not name the backbone of the quality expert. Write the expert again "
+                         "with contrast.save_expert.")
+    try:
+        backbones.expect_model(config["backbone"])
+    except ValueError as error:
+        raise ValueError(f"{path}: its backbone is unknown, {error}") from error
+    return network(config["backbone"], path)
 
 
 class Encoder(nn.Module):
@@ -153,10 +170,16 @@ class MoCo(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """New keys take the place of the oldest."""
-        places = (self.position + torch.arange(len(keys), device=keys.device)) % len(self.queue)
-        self.queue[places] = keys
-        self.position.copy_((self.position + len(keys)) % len(self.queue))
+        """New keys (N, dim) take the place of the oldest; of more than the queue holds only the last ones stay.
+
+        More come where many processes gather theirs: 8 GPUs with 15,120 keys each and a queue of 65,536.
+        """
+        length = len(self.queue)
+        end = self.position + len(keys)
+        last = keys[-length:]
+        places = (end - len(last) + torch.arange(len(last), device=keys.device)) % length  # each place once
+        self.queue[places] = last
+        self.position.copy_(end % length)
 
 
 def learning_rate(epoch: float, config: PretrainConfig) -> float:
@@ -205,21 +228,26 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
         directions, 0 = collapsed to one point; of codes in training, with the batch norm of their own batch).
 
     Raises:
-        ValueError: fewer pictures than a step takes, or a checkpoint of other settings.
+        ValueError: fewer pictures than a step takes, or than all steps of an epoch take; or a checkpoint of other
+            settings.
         RuntimeError: the loss is not finite.
     """
     if len(pictures) < config.batch:
         raise ValueError(f"{len(pictures)} pictures are fewer than one step takes; set batch={len(pictures)} or less.")
-    hub = accelerator()
+    running_on = accelerator()
+    per_epoch = len(pictures) // config.batch / running_on.num_processes  # steps
+    steps = round(config.epochs * per_epoch)
+    if steps < 1:
+        raise ValueError(f"epochs={config.epochs:g} of {len(pictures)} pictures, {config.batch} a step in each of "
+                         f"{running_on.num_processes} processes, are no step at all: give more epochs or pictures.")
     torch.manual_seed(config.seed)
-    model = MoCo(config).to(hub.device)
+    model = MoCo(config).to(running_on.device)
     if config.optimiser == "lars":  # biases and scales of norms get plain SGD without decay
         learner = Lars(param_groups_weight_decay(model.query, config.weight_decay), lr=config.lr, momentum=0.9)
     else:
         learner = torch.optim.SGD(model.query.parameters(), config.lr, momentum=0.9, weight_decay=config.weight_decay)
-    queued, latest = config.negatives == "queue", []
-    per_epoch = len(pictures) // config.batch / hub.num_processes
-    steps = round(config.epochs * per_epoch)
+    queued = config.negatives == "queue"
+    latest: list[Tensor] = []  # keys of the batches since the last step of the optimizer
 
     def begin(saved: dict) -> None:
         if queued and not saved:
@@ -227,16 +255,17 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
             model.train()
             for step in range(math.ceil(config.queue / (config.batch * config.pairs))):
                 batch = [pictures[i] for i in _rows(step, len(pictures), config)]
-                model.enqueue(model.code(make_pairs(batch, config, _generator(config.seed, 2, step), hub.device).keys))
+                made = make_pairs(batch, config, _generator(config.seed, 2, step), running_on.device)
+                model.enqueue(model.code(made.keys))
 
     def batches(step: int) -> Iterator[Pairs]:  # made here, at full precision: a loss may be computed at half
         rows = (_rows(i, len(pictures), config) for i in islice(numbers(step), steps - step))
         for i, batch in zip(numbers(step), DataLoader(pictures, batch_sampler=rows, collate_fn=list, num_workers=workers)):
-            yield make_pairs(batch, config, _generator(config.seed, 1, i), hub.device)
+            yield make_pairs(batch, config, _generator(config.seed, 1, i), running_on.device)
 
     def loss(step: int, pairs: Pairs) -> dict[str, Tensor]:
         q, k = (codes.float() for codes in model(pairs.queries, pairs.keys))
-        with torch.autocast(hub.device.type, enabled=False):
+        with torch.autocast(running_on.device.type, enabled=False):
             value = info_nce(q, k, model.queue if queued else None, config.temperature)
         with torch.no_grad():
             others = (model.queue if queued else k).mean(0)
@@ -247,13 +276,13 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
     def follow(*_) -> None:
         model.follow(config.momentum)
         if queued:
-            model.enqueue(hub.gather(torch.cat(latest)))  # after the loss: a key is never the negative of its own query
+            model.enqueue(running_on.gather(torch.cat(latest)))  # after the loss: a key is never the negative of its own query
         latest.clear()
 
     learner.register_step_post_hook(follow)
-    made_of = {"config": dataclasses.asdict(config), "pictures": about(pictures)}
+    made_of = {"config": to_save(config), "pictures": about(pictures)}
     rates = [learning_rate(step / per_epoch, config) for step in range(steps)]
-    table = fit(model, learner, loss, batches, steps, every * hub.gradient_accumulation_steps,
+    table = fit(model, learner, loss, batches, steps, every * running_on.gradient_accumulation_steps,
                 lambda step: rates[step] / config.lr, checkpoint, made_of, begin, what="pretraining")
     return model, table.assign(step=range(steps), lr=rates)
 
@@ -284,7 +313,7 @@ def about(pictures: Sequence[Tensor]) -> str:
 
 def save_expert(path: str | Path, backbone: nn.Module, config: PretrainConfig) -> None:
     """Write the expert as one small file: tensors at half precision, and how they were made."""
-    write_tensors(path, {"model": half(backbone), "config": dataclasses.asdict(config)})
+    write_tensors(path, {"model": half(backbone), "config": to_save(config)})
 
 
 # --- what an expert knows ---------------------------------------------------------------------------------------

@@ -44,7 +44,11 @@ class Extractor(nn.Module):
         self.split = split
         if isinstance(trunk, str):
             self.trunk = backbones.pyramid(trunk, weights)
-            n, self.widths, self.fold, length = sum(self.trunk.channels), self.trunk.channels[:4], self.trunk.strides[0], 128
+            strides = self.trunk.strides
+            if len(strides) < 4 or list(strides[:4]) != [strides[0] * 2**i for i in range(4)]:
+                raise ValueError(f"{trunk} has maps of strides {strides}; the extractor needs four that double, such as 2, "
+                                 "4, 8 and 16. Take resnet50, tf_efficientnet_lite0 or four widths of a new trunk.")
+            n, self.widths, self.fold, length = sum(self.trunk.channels), self.trunk.channels[:4], strides[0], 128
             self.embed = nn.Sequential(nn.BatchNorm1d(2 * n), nn.Linear(2 * n, length))
         else:
             self.trunk = nn.ModuleList(nn.Sequential(conv(before, after, 1 + (i > 0)), conv(after, after))
@@ -52,6 +56,11 @@ class Extractor(nn.Module):
             self.widths, self.fold, length, self.embed = trunk, 1, trunk[-1], None
         self.length = n = length // 2 if split else length
         self.heads = nn.ModuleList(nn.Sequential(nn.Linear(n, n), nn.LeakyReLU(0.1), nn.Linear(n, 128)) for _ in range(2))
+
+    def try_crop(self, crop: int) -> None:
+        """ValueError if a pyramid as the trunk does not take crops of this size."""
+        if self.embed is not None:
+            backbones.expect_crop(self.trunk, crop)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """(B, 3, H, W) -> q (B, length), g (B, length), and four maps (B, widths[i], H / (fold 2^i), W / (fold 2^i))."""

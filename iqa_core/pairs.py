@@ -24,10 +24,17 @@ from torch import Generator, Tensor
 
 from iqa_core import images
 from iqa_core.distortions import TYPES, distort
-from iqa_core.settings import expect_words, said
+from iqa_core.settings import (expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words,
+                               said)
 
 NOTHING = TYPES.index("mean_shift") + 1, 3  # the cell of the bank that adds 0: the pristine version
 BORDER = 8  # px of a region that no full-scale crop uses: filters see real neighbours, not repeated edges
+
+
+def _shifts(size: int, overlap: tuple[float, float]) -> tuple[int, int]:
+    """The least and the most rows that the second crop of a pair may lie below the first."""
+    low, high = overlap
+    return math.ceil(round((1 - high) * size, 6)), math.ceil(round((1 - low) * size, 6)) - 1
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,25 @@ class PretrainConfig:
 
     def __post_init__(self):
         expect_words(self, swap=("clean", "off", "aliased"), negatives=("queue", "batch"), optimiser=("lars", "sgd"))
-        if not 0 <= self.overlap[0] < self.overlap[1] < 1:
+        expect_text(self, "backbone", "weights")
+        expect_switch(self, "half_scale")
+        expect_whole(self, 1, "types_per_picture", "queue", "dim", "batch")
+        expect_whole(self, 8, "crop")
+        expect_whole(self, 0, "seed")
+        expect_positive(self, "epochs", "lr", "temperature")
+        expect_number(self, 0, math.inf, "warmup", "weight_decay")
+        expect_number(self, 0, 1, "momentum")
+        if self.types_per_picture > len(TYPES):
+            raise ValueError(f"types_per_picture={self.types_per_picture}: the bank has {len(TYPES)} types of distortion.")
+        shares = tuple(self.overlap) if isinstance(self.overlap, (tuple, list)) else ()
+        if len(shares) != 2 or not 0 <= shares[0] < shares[1] < 1:
             raise ValueError(f"overlap={self.overlap}: give two shares of a crop, the smaller first, below 1.")
+        first, last = _shifts(self.crop, shares)
+        if first > last:
+            raise ValueError(f"overlap={self.overlap} leaves no whole number of rows to move a crop={self.crop} by: "
+                             "make the range wider, or the crop larger.")
+        if self.batch * self.pairs < 2:
+            raise ValueError(f"batch={self.batch} with {self.pairs} pair a picture has no negatives: give more pictures.")
         if self.negatives == "queue" and self.queue < self.batch * self.pairs:
             raise ValueError(f"queue={self.queue} cannot hold the {self.batch} x {self.pairs} keys of one step; "
                              "make it larger, or the batch smaller.")
@@ -102,8 +126,8 @@ def pair_offsets(n: int, size: int, overlap: tuple[float, float], generator: Gen
     >>> pair_offsets(3, 160, (0.1, 0.3), torch.Generator().manual_seed(0)).tolist()
     [[124, 4], [127, 5], [133, 11]]
     """
-    low, high = overlap
-    first, last = math.ceil(round((1 - high) * size, 6)), math.ceil(round((1 - low) * size, 6)) - 1
+    low = overlap[0]
+    first, last = _shifts(size, overlap)
     y = torch.randint(first, last + 1, (n,), generator=generator)
     most = (size - low * size**2 / (size - y).double() + 1e-6).floor().clamp(min=1)
     return torch.stack([y, (torch.rand(n, generator=generator, dtype=torch.float64) * most).long()], 1)

@@ -56,11 +56,19 @@ class Stem(nn.Sequential):
 
 
 class PyramidStem(nn.Module):
-    """As `Stem`, from the maps of a trained pyramid at 1/8, 1/16 and 1/32: sum of linear maps of LN(map)."""
+    """As `Stem`, from the maps of a trained pyramid at 1/8, 1/16 and 1/32: sum of linear maps of LN(map).
 
-    def __init__(self, name: str, weights: str | Path, width: int):
+    Raises:
+        ValueError: the pyramid has other strides, or does not take the crop.
+    """
+
+    def __init__(self, name: str, weights: str | Path, width: int, crop: int):
         super().__init__()
         self.net = backbones.pyramid(name, weights)
+        if list(self.net.strides[-3:]) != [8, 16, 32]:
+            raise ValueError(f"{name} has maps of strides {self.net.strides}; the predictor needs 8, 16 and 32. Take "
+                             "resnet50, swin_tiny_patch4_window7_224 or tf_efficientnet_lite0.")
+        backbones.expect_crop(self.net, crop)
         self.embeds = nn.ModuleList(nn.Sequential(nn.GroupNorm(1, c), nn.Conv2d(c, width, 1))
                                     for c in self.net.channels[-3:])
 
@@ -87,7 +95,7 @@ class Predictor(nn.Module):
     def __init__(self, config, vector: int, channels: Sequence[int]):
         super().__init__()
         c, part = config, config.width // 3
-        self.stem = PyramidStem(c.encoder, c.weights, part) if c.encoder else Stem(part)
+        self.stem = PyramidStem(c.encoder, c.weights, part, c.crop) if c.encoder else Stem(part)
         self.change = Stem(part) if channels else None
         self.reduced = nn.ModuleList(nn.Conv2d(n, part // 4, 1) for n in channels)
         guide = len(channels) * (part // 4)

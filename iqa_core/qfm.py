@@ -8,6 +8,8 @@ Features are one tensor (B, 1 + N, C): the summary c of the picture first, then 
 """
 
 import dataclasses
+import math
+import re
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -20,7 +22,8 @@ from torch import Tensor, nn
 
 from iqa_core import backbones, data
 from iqa_core.data import Dataset, DatasetError
-from iqa_core.settings import expect_words, said
+from iqa_core.settings import (expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words,
+                               said)
 from iqa_core.train import CropMethod, accelerator
 
 
@@ -62,6 +65,36 @@ class QFMConfig:
 
     def __post_init__(self):
         expect_words(self, rule=("v3", "v1", "random", "gaussian"), schedule=("old", "new"))
+        expect_text(self, "encoder", "weights")
+        expect_switch(self, "rescale")
+        expect_whole(self, 1, "width", "heads", "memory", "crop", "shrink", "crops", "epochs", "batch", "test_crops")
+        expect_whole(self, 0, "calm")
+        expect_positive(self, "lr", "beta", "decay", "clip", "labels")
+        expect_number(self, 0, math.inf, "lambda1", "lambda2", "alpha", "tau_q", "encoder_rate", "warmup", "weight_decay")
+        expect_number(self, -1, 1, "tau_s")
+        expect_number(self, 0, 1, "labels")
+        if self.lambda1 and self.calm >= self.epochs:
+            raise ValueError(f"calm={self.calm} of epochs={self.epochs}: the consistency would never begin. Make calm smaller, "
+                             "or set lambda1=0, the baseline.")
+        if _is_vit(self.encoder):
+            patch = re.search(r"patch(\d+)", self.encoder)
+            if patch:
+                _expect_patches(self, int(patch[1]))
+        elif self.width % self.heads:
+            raise ValueError(f"width={self.width} must be a multiple of heads={self.heads}.")
+        _expect_patches(self, 1)
+
+
+def _is_vit(encoder: str) -> bool:
+    return is_model_in_modules(str(encoder).split(".")[0], ["vision_transformer", "deit"])
+
+
+def _expect_patches(config: QFMConfig, patch: int) -> None:
+    """ValueError if the crop, after it was made smaller, is not made of whole patches."""
+    step = config.shrink * patch
+    if config.crop % step:
+        of = f"shrink x the patch of {config.encoder}" if patch > 1 else "shrink"
+        raise ValueError(f"crop={config.crop} is no multiple of {step}, {of}.")
 
 
 QUICK = QFMConfig(encoder="tf_efficientnet_lite0", width=96, heads=4, tau_s=0.95, crop=256, shrink=2, crops=1, epochs=4,
@@ -70,7 +103,10 @@ SMOKE = dataclasses.replace(QUICK, width=32, crop=64, shrink=1, epochs=5, decay=
 
 
 class ViTTokens(nn.Module):
-    """A ViT of timm as a source of features: (B, 3, H, W) in [0, 1] -> (B, 1 + N, C), its class token first."""
+    """A ViT of timm as a source of features: (B, 3, H, W) in [0, 1] -> (B, 1 + N, C), its class token first.
+
+    In the place of a class token, where a ViT has none, stands the mean of its N tokens.
+    """
 
     def __init__(self, name: str, weights: str | Path):
         super().__init__()
@@ -80,7 +116,9 @@ class ViTTokens(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         found = self.net.forward_features(self.normalise(x))
-        return torch.cat([found[:, :1], found[:, self.net.num_prefix_tokens:]], 1)  # without register tokens
+        tokens = found[:, self.net.num_prefix_tokens:]  # without register tokens
+        summary = found[:, :1] if self.net.has_class_token else tokens.mean(1, keepdim=True)
+        return torch.cat([summary, tokens], 1)
 
 
 class PyramidTokens(nn.Module):
@@ -100,6 +138,11 @@ class PyramidTokens(nn.Module):
         self.weights, self.patch = self.net.weights, 1
         self.embeds = nn.ModuleList(nn.Sequential(nn.LayerNorm(c), nn.Linear(c, width), nn.LayerNorm(width))
                                     for c in self.net.channels[-2:])
+
+    def try_crop(self, crop: int) -> None:
+        """ValueError if the network does not take crops of this size."""
+        with torch.inference_mode():
+            self.net(torch.zeros(1, 3, crop, crop))
 
     def train(self, mode: bool = True) -> Self:
         """As usual, but batch norms keep their statistics: 16 crops are too few to have their own."""
@@ -147,7 +190,8 @@ class Network(nn.Module):
     With the default encoder it has 24,043,776 parameters: 21,674,496 of the ViT and 2,369,280 of the panel.
 
     Raises:
-        ValueError: a crop that the patches of a ViT do not divide.
+        ValueError: a crop that the patches of a ViT do not divide, or that a pyramid does not take; heads that do not
+            divide the width.
 
     >>> Network(dataclasses.replace(SMOKE, weights="random"))(torch.rand(2, 3, 64, 64)).shape
     torch.Size([2])
@@ -155,13 +199,16 @@ class Network(nn.Module):
 
     def __init__(self, config: QFMConfig):
         super().__init__()
-        if is_model_in_modules(config.encoder.split(".")[0], ["vision_transformer", "deit"]):
+        if _is_vit(config.encoder):
             self.encoder = ViTTokens(config.encoder, config.weights)
         else:
             self.encoder = PyramidTokens(config.encoder, config.weights, config.width)
-        self.shrink, step = config.shrink, config.shrink * self.encoder.patch
-        if config.crop % step:
-            raise ValueError(f"crop={config.crop} is no multiple of {step}, shrink x the patch of {config.encoder}.")
+        self.shrink = config.shrink
+        _expect_patches(config, self.encoder.patch)
+        if self.encoder.width % config.heads:
+            raise ValueError(f"heads={config.heads} must divide {self.encoder.width}, the width of {config.encoder}.")
+        if isinstance(self.encoder, PyramidTokens):
+            self.encoder.try_crop(config.crop // config.shrink)
         self.panel = Panel(self.encoder.width, config.heads)
 
     def features(self, x: Tensor) -> Tensor:
@@ -203,8 +250,11 @@ class Memory:
         self.size, self.records = size, None
 
     def add(self, new: Records) -> None:
-        old = self.records or tuple(part[:0] for part in new)
-        self.records = Records(*(torch.cat(pair)[-self.size:] for pair in zip(old, new)))
+        if self.records is None:
+            self.records = Records(*(part[-self.size:] for part in new))
+            return
+        with torch.autocast(new.features.device.type, enabled=False):  # on a CPU it cannot join half precision
+            self.records = Records(*(torch.cat(pair)[-self.size:] for pair in zip(self.records, new)))
 
 
 def match(mine: Records, known: Records, rule: str = "v3", tau_q: float = 0.1, tau_s: float = 0.7) -> tuple[Tensor, Tensor]:
@@ -221,7 +271,9 @@ def match(mine: Records, known: Records, rule: str = "v3", tau_q: float = 0.1, t
 
     Source: both rules, the paper and its first preprint; thresholds, draw and what follows without a match, ours.
     """
-    cosine, gap = (mine.keys @ known.keys.T).float(), (mine.labels[:, None] - known.labels).abs()
+    with torch.autocast(mine.keys.device.type, enabled=False):  # cosines are compared with a threshold
+        cosine = mine.keys @ known.keys.T
+    gap = (mine.labels[:, None] - known.labels).abs()
     other = mine.ids[:, None] != known.ids
     wanted, cost = other, torch.rand_like(gap)
     if rule != "random":
@@ -358,9 +410,9 @@ class QFMIQM(CropMethod):
 
     def _forever(self):
         """Batches of unlabelled pictures without end; their pseudo-labels stand where the scores do."""
-        hub = accelerator()
+        running_on = accelerator()
         while True:
-            for batch in islice(self.pool, hub.process_index, None, hub.num_processes):
+            for batch in islice(self.pool, running_on.process_index, None, running_on.num_processes):
                 yield {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from iqa_core import backbones, data, metrics
-from iqa_core.baselines import FeatureMethod, features, fingerprint, halve, ridge_score, ridges
+from iqa_core.baselines import FeatureMethod, features_and_sizes, fingerprint, halve, ridge_score, ridges
 from iqa_core.contrast import expert, network
 from iqa_core.data import Dataset
-from iqa_core.settings import expect_words, said
+from iqa_core.inputs import expect_batch, expect_same_size
+from iqa_core.settings import expect_positive, expect_switch, expect_text, expect_words, from_saved, said, to_save
 
 ALPHAS = np.geomspace(1e-3, 1e3, 100)
 SHIPPED = Path(__file__).with_name("weights") / "reiqa_lite0.pt"
@@ -36,6 +37,14 @@ class ReIQAConfig:
     full_reference: bool = said(False, "paper, True compares with the reference")
     alpha: float | None = said(None, "ours, None = by SRCC on each validation part; `best_alpha` finds one for all")
 
+    def __post_init__(self):
+        expect_words(self, experts=("both", "content", "quality"))
+        expect_text(self, "content", "content_weights")
+        expect_text(self, "quality", empty=True)
+        expect_switch(self, "half_scale", "full_reference")
+        if self.alpha is not None:
+            expect_positive(self, "alpha")
+
 
 class ReIQA(FeatureMethod):
     """Re-IQA as a method: phi = [f_q(x), f_q(x/2), f_c(x), f_c(x/2)],  score = w . phi + b.
@@ -50,14 +59,15 @@ class ReIQA(FeatureMethod):
     """
 
     name = "re-iqa"
-    grid, default = list(ALPHAS), 1.0
+    _STATE = ("mean", "std", "alpha", "w", "b")
+    grid = list(ALPHAS)
+    default = 1.0
     _candidates = staticmethod(partial(ridges, standardise=False))
     _regress = staticmethod(ridge_score)
 
     def __init__(self, config: ReIQAConfig | dict = ReIQAConfig()):
-        self.config = config = ReIQAConfig(**config) if isinstance(config, dict) else config  # a file holds a dict
-        expect_words(config, experts=("both", "content", "quality"))
-        self.settings = {"config": dataclasses.asdict(config)}
+        self.config = config = ReIQAConfig(**config) if isinstance(config, dict) else config
+        self.settings = {"config": to_save(config)}
         self.variant = config.experts + (", full reference" if config.full_reference else "")
         if config.alpha is not None:
             self.grid, self.default = [config.alpha], config.alpha
@@ -67,6 +77,7 @@ class ReIQA(FeatureMethod):
         if config.experts != "quality":
             net = network(config.content, config.content_weights)
             self.nets["content"] = nn.Sequential(backbones.Normalise(config.content), net)
+            backbones.expect_any_size(net, config.content)
         # each expert has a cache of its own, so that `both` costs nothing where each was tried alone
         self.keys = {name: f"re-iqa {name} {fingerprint(net)} {1 + config.half_scale} scales 1"
                      for name, net in self.nets.items()}
@@ -75,38 +86,63 @@ class ReIQA(FeatureMethod):
         self.nets.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
 
     def extract(self, x: torch.Tensor) -> torch.Tensor:
-        """Features (B, D) of pictures (B, 3, H, W) in [0, 1]; D = experts x scales x width."""
+        """Features (B, D) of images (B, 3, H, W) in [0, 1]; D = experts x scales x width."""
         return torch.cat([self._look(name, x) for name in self.nets], 1)
 
     @torch.inference_mode()
     def _look(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """What one expert sees: (B, scales x width)."""
-        x = x.to(self.device)
+        x = x.to(next(self.nets[name].parameters()).device)
         scales = [x, halve(x).clamp(0, 1)] if self.config.half_scale else [x]
         return torch.cat([self.nets[name](s.contiguous(memory_format=torch.channels_last)) for s in scales], 1)
 
     def score(self, x: torch.Tensor, x_ref: torch.Tensor | None = None) -> torch.Tensor:
-        """Pictures, and references in the full-reference form, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER."""
-        found = self.extract(metrics.expect(x))
-        if self.config.full_reference:
-            if x_ref is None:
-                raise ValueError("re-iqa with full_reference=True needs the reference: score(x, x_ref).")
-            found = (self.extract(metrics.expect(x_ref)) - found).abs()
-        return torch.from_numpy(self._regress(found.cpu().numpy(), self._fitted())).float()
+        """Images, and references in the full-reference form, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER.
 
-    def _cached(self, dataset: Dataset) -> np.ndarray:
-        return np.hstack([features(dataset, partial(self._look, name), key) for name, key in self.keys.items()])
+        It is a regression, so scores may lie outside of [0, 1].
+
+        Raises:
+            ValueError: no such batches, other sizes, or no reference in the full-reference form.
+        """
+        state = self._fitted()
+        if not self.config.full_reference:
+            x_ref = None
+        elif x_ref is None:
+            raise ValueError("re-iqa with full_reference=True needs the reference: score(x, x_ref).")
+        x, x_ref = expect_batch(x, x_ref)
+        seen = self.extract(x)
+        if x_ref is not None:
+            seen = (self.extract(x_ref) - seen).abs()
+        return torch.from_numpy(self._regress(seen.cpu().numpy(), state)).float()
+
+    @classmethod
+    def _from_settings(cls, settings, path: str | Path):
+        saved = settings.get("config") if isinstance(settings, dict) else None
+        return super()._from_settings({"config": from_saved(ReIQAConfig, saved, path)}, path)
+
+    def _compares(self) -> bool:
+        return self.config.full_reference
+
+    def _cached(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        """Features of all experts (N, D), and the (height, width) of every image, (N, 2)."""
+        parts = [features_and_sizes(dataset, partial(self._look, name), key) for name, key in self.keys.items()]
+        return np.hstack([seen for seen, _ in parts]), parts[0][1]
 
     def _features(self, dataset: Dataset) -> np.ndarray:
-        found = self._cached(dataset)
+        seen, sizes = self._cached(dataset)
         if not self.config.full_reference:
-            return found
-        for i in np.flatnonzero(dataset.table["reference"] == ""):
-            dataset.reference(i)  # raises, naming the picture
+            return seen
+        for i in range(len(dataset)):
+            if not dataset.has_reference(i):
+                dataset.reference(i)  # raises, naming the image
         once = dataset.table.drop_duplicates("reference")
         references = dataclasses.replace(dataset, table=once.assign(image=once["reference"]))
-        row = dict(zip(once["reference"], self._cached(references)))
-        return np.abs(np.stack([row[name] for name in dataset.table["reference"]]) - found)
+        seen_once, sizes_once = self._cached(references)
+        row_of = {name: row for row, name in enumerate(once["reference"])}
+        rows = [row_of[name] for name in dataset.table["reference"]]
+        for i in np.flatnonzero((sizes != sizes_once[rows]).any(1)):
+            expect_same_size(dataset, i, sizes[i], sizes_once[rows][i])  # raises, naming both
+        return np.abs(seen_once[rows] - seen)
 
 
 def best_alpha(method: ReIQA, dataset: Dataset, seeds: Iterable[int] = range(10)) -> float:

@@ -6,9 +6,11 @@ GPUs with `accelerate launch` or `notebook_launcher`, bfloat16 or float16, gradi
 """
 
 import dataclasses
+import hashlib
 import itertools
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,23 +18,76 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.state import GradientState, is_initialized
 from torch import Tensor, nn
 
 from iqa_core import data, images, metrics
 from iqa_core.data import Dataset
 from iqa_core.files import half, progress, read_tensors, write_tensors
+from iqa_core.inputs import expect_batch, expect_training, fill, load_pair
+from iqa_core.settings import from_saved, to_save
+
+_PRECISION = "ACCELERATE_MIXED_PRECISION"
+_ACCUMULATION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
+_accumulation_before = None  # what the environment said when the last accelerator was made
 
 
 def accelerator() -> Accelerator:
-    """What a training runs on: what `accelerate launch` says, else one GPU in bfloat16, else the CPU.
+    """What a training runs on: what `accelerate launch` says, else one GPU at `precision()`, else the CPU.
+
+    A process has one device and one precision. Where an Accelerator was made before, by the caller or by another
+    training, this one takes over its device, its mixed precision and its gradient accumulation. It costs less than a
+    millisecond, so it is made wherever it is needed.
+
+    Raises:
+        ValueError: the environment asks for what accelerate cannot do here.
 
     >>> accelerator().num_processes
     1
     """
+    global _accumulation_before
     gpu = torch.cuda.is_available()
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a batch without references leaves some out
-    return Accelerator(cpu=not gpu, kwargs_handlers=[unused], dataloader_config=DataLoaderConfiguration(non_blocking=gpu),
-                       mixed_precision=os.environ.get("ACCELERATE_MIXED_PRECISION") or ("bf16" if gpu else "no"))
+    accumulation = os.environ.get(_ACCUMULATION)
+    options = {"cpu": not gpu, "mixed_precision": os.environ.get(_PRECISION) or precision()}
+    try:
+        if is_initialized():
+            options = {}
+            if accumulation is None and _accumulation_before is None:  # an Accelerator of the caller's
+                options["gradient_accumulation_steps"] = GradientState().num_steps
+        _accumulation_before = accumulation
+        return Accelerator(kwargs_handlers=[unused], dataloader_config=DataLoaderConfiguration(non_blocking=gpu), **options)
+    except ValueError as error:
+        raise ValueError(f"accelerate cannot train here as it is asked to ({error}). Correct the variables ACCELERATE_... "
+                         "of the environment, or restart Python and make no other Accelerator first.") from error
+
+
+def precision() -> str:
+    """The mixed precision of a training if nobody asks for one: "bf16", "fp16" (with scaled gradients) or "no".
+
+    A GPU older than NVIDIA's Ampere (Colab's T4) only emulates bfloat16, which is slower than float32; it has float16.
+
+    >>> precision() in ("bf16", "fp16", "no")
+    True
+    """
+    if not torch.cuda.is_available():
+        return "no"
+    try:
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    except TypeError:  # a torch that does not tell emulation apart
+        native = torch.cuda.get_device_capability()[0] >= 8
+    return "bf16" if native else "fp16"
+
+
+def run_settings() -> dict[str, int | str]:
+    """What a training depends on beside its config: processes, batches that are added up, and mixed precision.
+
+    >>> sorted(run_settings())
+    ['accumulation', 'precision', 'processes']
+    """
+    running_on = accelerator()
+    return {"processes": running_on.num_processes, "accumulation": running_on.gradient_accumulation_steps,
+            "precision": running_on.mixed_precision}
 
 
 class _Objective(nn.Module):
@@ -53,23 +108,27 @@ def fit(net: nn.Module, learner: torch.optim.Optimizer, loss: Callable[[int, obj
     """Train, or go on from a checkpoint.
 
     With P processes each takes every P-th batch, and the gradient is the mean over all of them. So a step sees P times as
-    many pictures: that equals one process with a P-fold batch, but for what a loss knows beyond its own batch.
+    many images: that equals one process with a P-fold batch, but for what a loss knows beyond its own batch.
 
     Args:
         net: what learns, on its device.
+        learner: its optimizer.
         loss: (step, batch) -> `loss`, a mean over the batch, and what else is to be kept of each step, as scalars.
         batches: step -> the batches of this process from that step on.
         steps, every: how many in all; after every so many `end` is called and a checkpoint written.
         rate: step -> factor on the learning rates.
-        made_of: what a checkpoint must agree with.
+        checkpoint: file to go on from, and to write; None keeps nothing.
+        made_of: what a checkpoint must agree with. Added to it are `steps`, `every`, `clip`, the optimizer's settings
+            and `run_settings()`.
         begin, end, keep: called with what the checkpoint holds; for more columns of the last row; for more to be kept.
         clip: largest norm of a gradient.
+        what: how messages and the progress bar call it.
 
     Returns:
         A row a step, the mean over the processes.
 
     Raises:
-        ValueError: a checkpoint of something else. RuntimeError: the loss is not finite.
+        ValueError: a checkpoint of something else. RuntimeError: the loss is not finite, or batches ran out.
 
     >>> net, x = nn.Linear(1, 1), torch.arange(4.0)[:, None]
     >>> rows = fit(net, torch.optim.SGD(net.parameters(), lr=0.1),
@@ -78,44 +137,94 @@ def fit(net: nn.Module, learner: torch.optim.Optimizer, loss: Callable[[int, obj
     >>> len(rows), bool(rows["loss"].iloc[-1] < rows["loss"].iloc[0])
     (30, True)
     """
-    hub, first = accelerator(), [group["lr"] for group in learner.param_groups]
-    made_of = {**made_of, "total": steps}
-    saved = read_tensors(checkpoint) if checkpoint and Path(checkpoint).is_file() else {}
-    if saved and any(saved.get(key) != value for key, value in made_of.items()):
-        raise ValueError(f"{checkpoint}: was made with other settings, seed or pictures. Remove it, or name another "
-                         "checkpoint.")
-    parts = {"net": net, "learner": learner, **({"scaler": hub.scaler} if hub.scaler else {})}
-    for name in parts if saved else ():
-        parts[name].load_state_dict(saved[name])
+    running_on = accelerator()
+    wanted = os.environ.get(_PRECISION)
+    if wanted and wanted != running_on.mixed_precision:
+        warnings.warn(f"{_PRECISION}={wanted!r} comes too late: this process trains at mixed precision "
+                      f"{running_on.mixed_precision!r}. Restart Python to change it.", stacklevel=3)
+    first_rates = [group["lr"] for group in learner.param_groups]
+    made_of = {**made_of, "total": steps, "every": every, "clip": clip, "optimizer": _optimizer_settings(learner),
+               **run_settings()}
+    parts = {"net": net, "learner": learner}
+    if running_on.scaler is not None:
+        parts["scaler"] = running_on.scaler
+    saved = _resume(checkpoint, made_of, parts)
     rows = saved.get("history", [])
     begin(saved)
-    model, optimizer = hub.prepare(_Objective(net, loss).train(), learner)
-    done = range(len(rows), steps)
-    for step, batch in zip(progress(done, what) if hub.is_main_process else done, batches(len(rows))):
-        for group, lr in zip(learner.param_groups, first):
+    model, optimizer = running_on.prepare(_Objective(net, loss).train(), learner)
+    todo = range(len(rows), steps)
+    shown = progress(todo, what) if running_on.is_main_process else todo
+    for step, batch in zip(shown, batches(len(rows))):
+        for group, lr in zip(learner.param_groups, first_rates):
             group["lr"] = lr * rate(step)
-        with hub.accumulate(model):
-            found = model(step, batch)
-            hub.backward(found["loss"])
-            if hub.sync_gradients and clip < math.inf:
-                hub.clip_grad_norm_(net.parameters(), clip)
+        with running_on.accumulate(model):
+            values = model(step, batch)
+            running_on.backward(values["loss"])
+            if running_on.sync_gradients and clip < math.inf:
+                running_on.clip_grad_norm_(net.parameters(), clip)
             optimizer.step()
             optimizer.zero_grad()
-        rows.append({key: value.detach() for key, value in found.items()})
+        rows.append({key: value.detach() for key, value in values.items()})
         if len(rows) % every == 0 or len(rows) == steps:
-            start = (len(rows) - 1) // every * every  # numbers are read late: a GPU that is asked must stop and wait
-            table = hub.reduce(torch.stack([torch.stack([*row.values()]).float() for row in rows[start:]]), "mean").tolist()
-            rows[start:] = [dict(zip(found, values)) for values in table]
+            start = (len(rows) - 1) // every * every
+            rows[start:] = _numbers(running_on, rows[start:])
             for i in range(start, len(rows)):
                 if not math.isfinite(rows[i]["loss"]):
-                    raise RuntimeError(f"{what}: the loss of step {i} is {rows[i]['loss']}; start with lr below {max(first)}.")
+                    raise RuntimeError(f"{what}: the loss of step {i} is {rows[i]['loss']}; "
+                                       f"start with lr below {max(first_rates)}.")
             rows[-1] |= end()
             model.train()
-            if checkpoint and hub.is_main_process:
+            if checkpoint and running_on.is_main_process:
                 state = {name: part.state_dict() for name, part in parts.items()}
                 write_tensors(checkpoint, {**made_of, **state, "history": rows, **keep()})
+    if len(rows) < steps:
+        raise RuntimeError(f"{what}: there were batches for {len(rows)} of {steps} steps only.")
     net.eval()
     return pd.DataFrame(rows)
+
+
+def _optimizer_settings(optimizer: torch.optim.Optimizer) -> dict:
+    """Kind of an optimizer, and what each of its groups of parameters is trained with."""
+    groups = [{name: len(value) if name == "params" else value for name, value in group.items()}
+              for group in optimizer.param_groups]
+    return {"kind": type(optimizer).__name__, "groups": groups}
+
+
+def _resume(checkpoint: str | Path | None, made_of: dict, parts: dict) -> dict:
+    """What a checkpoint holds, after `parts` were filled from it; nothing if there is none.
+
+    Raises:
+        ValueError: it was made with other settings, or does not fit.
+    """
+    if not checkpoint or not Path(checkpoint).exists():
+        return {}
+    if not Path(checkpoint).is_file():
+        raise ValueError(f"{checkpoint}: is a folder. Name a file for the checkpoint.")
+    saved = read_tensors(checkpoint)
+    others = [name for name, value in made_of.items() if saved.get(name) != value]
+    if others:
+        raise ValueError(f"{checkpoint}: was made with other settings, seed or pictures. Remove it, or name another "
+                         f"checkpoint. (It differs in: {', '.join(others)}.)")
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            fill(part, saved.get(name), checkpoint, "this training")
+            continue
+        try:
+            part.load_state_dict(saved[name])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{checkpoint}: its {name} does not fit this training ({error}). Remove it, or name "
+                             "another checkpoint.") from error
+    return saved
+
+
+def _numbers(running_on: Accelerator, rows: list[dict[str, Tensor]]) -> list[dict[str, float]]:
+    """Rows of scalar tensors as numbers, the mean over the processes.
+
+    Numbers are read late and together: a GPU that is asked must stop and wait.
+    """
+    stacked = torch.stack([torch.stack([*row.values()]).float() for row in rows])
+    names = list(rows[0])
+    return [dict(zip(names, values)) for values in running_on.reduce(stacked, "mean").tolist()]
 
 
 def numbers(step: int) -> Iterator[int]:
@@ -124,8 +233,8 @@ def numbers(step: int) -> Iterator[int]:
     >>> next(numbers(5))
     5
     """
-    hub = accelerator()
-    return itertools.count(step * hub.num_processes + hub.process_index, hub.num_processes)
+    running_on = accelerator()
+    return itertools.count(step * running_on.num_processes + running_on.process_index, running_on.num_processes)
 
 
 def groups(net: nn.Module, slow: Iterable[nn.Module], lr: float, factor: float) -> list[dict]:
@@ -135,9 +244,11 @@ def groups(net: nn.Module, slow: Iterable[nn.Module], lr: float, factor: float) 
     >>> [(len(group["params"]), group["lr"]) for group in groups(two, [two[0]], 1.0, 0.5)]
     [(2, 0.5), (2, 1.0)]
     """
-    few, learns = {p for part in slow for p in part.parameters()}, [p for p in net.parameters() if p.requires_grad]
-    both = [([p for p in learns if p in few], factor * lr), ([p for p in learns if p not in few], lr)]
-    return [{"params": params, "lr": rate} for params, rate in both if params]
+    few = {p for part in slow for p in part.parameters()}
+    learning = [p for p in net.parameters() if p.requires_grad]
+    both = [{"params": [p for p in learning if p in few], "lr": factor * lr},
+            {"params": [p for p in learning if p not in few], "lr": lr}]
+    return [group for group in both if group["params"]]
 
 
 class CropMethod:
@@ -169,22 +280,26 @@ class CropMethod:
             checkpoint: file to go on from, and to write after every epoch; None keeps nothing.
 
         Raises:
-            DatasetError: a picture without the reference that a task needs.
-            ValueError: a checkpoint of other settings or pictures, or one that is damaged.
+            DatasetError: an empty part, a score that is no number, an image without the reference that a task needs
+                or with one of another size.
+            ValueError: a checkpoint of other settings or images, or one that is damaged.
             RuntimeError: the loss is not finite.
         """
-        seed, c = torch.initial_seed() % 2**31, self.config
-        if "FR" in self.tasks and not train.card.reference:
-            train.reference(0)  # raises, naming the picture
+        c = self.config
+        seed = torch.initial_seed() % 2**31
+        expect_training(train, val, references="FR" in self.tasks)
+        if self.paired and train.card.reference:
+            expect_training(train, None, references=True)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            hub = accelerator()
-            self.device = hub.device.type
+            running_on = accelerator()
+            self.device = running_on.device.type
             self.net = self.network(c).to(self.device, memory_format=torch.channels_last)  # faster on a CPU
-            made_of = {"config": dataclasses.asdict(c), "variant": getattr(self, "variant", ""),
-                       "pictures": f"{train.name} {len(train)}", "seed": seed}
+            made_of = {"config": to_save(c), "variant": getattr(self, "variant", ""), "seed": seed,
+                       "pictures": _about(train), "validation": _about(val)}
             batches = data.loader(train, c.crop, c.batch, seed, flip=True, references="FR" in self.tasks or self.paired)
-            sampler, batches = batches.sampler, hub.prepare(batches)
+            sampler = batches.sampler
+            batches = running_on.prepare(batches)
             each = len(batches)  # steps of an epoch
 
             def stream(step: int) -> Iterator[dict[str, Tensor]]:
@@ -196,8 +311,8 @@ class CropMethod:
 
             table = fit(self.net, self.learner(), lambda step, batch: {"loss": self.loss(batch)}, stream, each * c.epochs,
                         each, lambda step: self.rate(step / each), checkpoint, made_of,
-                        lambda saved: setattr(self, "best", saved.get("best")), lambda: self._judge(val),
-                        lambda: {"best": self.best}, self.clip, self.name)
+                        begin=lambda saved: setattr(self, "best", saved.get("best")), end=lambda: self._judge(val),
+                        keep=lambda: {"best": self.best}, clip=self.clip, what=self.name)
         self.history = table.groupby(table.index // each).mean().rename_axis("epoch").reset_index()
         return self
 
@@ -212,7 +327,9 @@ class CropMethod:
         """SRCC on the validation part a task; the weights are kept if their mean is the best so far."""
         if val is None:
             return {}
-        found = {f"val {task}": metrics.srcc(self._scores(val, task), val.scores) for task in self.tasks}
+        found = {}
+        for task in self.tasks:
+            found[f"val {task}"] = metrics.srcc(self._scores(val, task), val.scores)
         mean = float(np.nan_to_num(np.mean([*found.values()]), nan=-1))  # NaN: one score for all, which must not win
         if self.best is None or mean > self.best["srcc"]:
             self.best = {"srcc": mean, "net": {key: value.clone() for key, value in self.net.state_dict().items()}}
@@ -238,14 +355,20 @@ class CropMethod:
 
     def _scores(self, dataset: Dataset, task: str) -> np.ndarray:
         self._fitted().eval()
-        found = []
+        scores = []
         for i in progress(range(len(dataset)), f"scores of {dataset.name}"):
-            reference = dataset.reference(i)[None] if task == "FR" else None
-            found.append(self._by_crops(dataset.image(i)[None], reference).item())
-        return np.array(found)
+            if task == "FR":
+                x, x_ref = load_pair(dataset, i)
+                scores.append(self._by_crops(x[None], x_ref[None]).item())
+            else:
+                scores.append(self._by_crops(dataset.image(i)[None], None).item())
+        return np.array(scores)
 
     def score(self, x: Tensor, x_ref: Tensor | None = None) -> Tensor:
-        """Pictures, and references for the full-reference score, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER.
+        """Images, and references for the full-reference score, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER.
+
+        They may have any float type, and need not lie on the network's device. An image smaller than a crop is
+        mirrored (see `images.fit`).
 
         Raises:
             ValueError: x is no such batch, x and x_ref differ in shape, or the task needs a reference or has none.
@@ -255,18 +378,17 @@ class CropMethod:
             x_ref = None
         if x_ref is None and "NR" not in self.tasks:
             raise ValueError(f"{self.name} was trained for full-reference input only: call score(x, x_ref).")
-        metrics.expect(x)
-        if x_ref is not None and metrics.expect(x_ref, "x_ref").shape != x.shape:
-            raise ValueError(f"x is {tuple(x.shape)} and x_ref {tuple(x_ref.shape)}; they must be of one size.")
-        return self._by_crops(x, x_ref)
+        return self._by_crops(*expect_batch(x, x_ref))
 
     @torch.inference_mode()
     def _by_crops(self, x: Tensor, x_ref: Tensor | None) -> Tensor:
         """Mean over aligned crops: (B, 3, H, W) -> (B,)."""
         how = "five" if self.config.test_crops == 5 else "random"
-        parts = [images.crops(p.to(self.device), self.config.crop, how, self.config.test_crops)
-                 for p in (x, x_ref) if p is not None]
-        return self.net(*(p.flatten(0, 1) for p in parts)).view(len(parts[0]), -1).float().mean(0).cpu()
+        device = next(self.net.parameters()).device
+        parts = [images.crops(part.to(device), self.config.crop, how, self.config.test_crops)
+                 for part in (x, x_ref) if part is not None]  # (crops, B, 3, crop, crop) each
+        scores = self.net(*(part.flatten(0, 1) for part in parts))
+        return scores.view(len(parts[0]), -1).float().mean(0).cpu()
 
     def _fitted(self) -> nn.Module:
         if self.net is None:
@@ -276,14 +398,31 @@ class CropMethod:
     def save(self, path: str | Path) -> None:
         """Write config and weights as one file of tensors, at half precision, all of it or nothing."""
         net = half(self._fitted())
-        write_tensors(path, {"method": self.name, "config": dataclasses.asdict(self.config), "net": net})
+        write_tensors(path, {"method": self.name, "config": to_save(self.config), "net": net})
 
     @classmethod
     def load(cls, path: str | Path):
-        """Read what `save` wrote; no pretrained weights are needed. ValueError: damaged, or of another method."""
+        """Read what `save` wrote; no pretrained weights are needed.
+
+        Raises:
+            ValueError: the file is damaged, of another method, or of another version of this kit: a field of the
+                config is missing or unknown, or tensors do not fit.
+        """
         saved = read_tensors(path, cls.name)
-        method = cls(cls.config_class(**saved["config"]))
-        method.net = cls.network(dataclasses.replace(method.config, weights="random"))
-        method.net.load_state_dict(saved["net"])
+        method = cls(from_saved(cls.config_class, saved.get("config"), path))
+        try:
+            method.net = cls.network(dataclasses.replace(method.config, weights="random"))
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{path}: its network cannot be built ({error})") from error
+        fill(method.net, saved.get("net"), path, f"the {cls.name} that its config describes")
         method.net.eval().to(method.device, memory_format=torch.channels_last)
         return method
+
+
+def _about(dataset: Dataset | None) -> str:
+    """Name, number and 12 hex digits that tell the images and scores of a dataset from others."""
+    if dataset is None:
+        return ""
+    names = "\n".join([*dataset.table["image"], *dataset.table["reference"]])
+    digest = hashlib.sha256(names.encode("utf-8", "surrogateescape") + dataset.scores.tobytes())
+    return f"{dataset.name} {len(dataset)} {digest.hexdigest()[:12]}"

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from iqa_core import backbones
-from iqa_core.settings import expect_words, said
+from iqa_core.settings import (expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words,
+                               said)
 from iqa_core.train import CropMethod, groups
 
 Grid = tuple[int, int]
@@ -33,7 +34,7 @@ class YOTOConfig:
     drop_path: float = said(0.2, "code")
     width: int = said(768, "code")
     channel: str = said("full", "code, or 'pooled' or 'off'")
-    task_embedding: bool = said(True, "code")
+    task_embedding: bool = said(True, "code, a part of ha: without ha there is none")
     ha: bool = said(True, "paper")
     asks: str = said("reference", "code, or 'distorted', ours: then the reference answers")
     sda: bool = said(True, "paper")
@@ -50,6 +51,23 @@ class YOTOConfig:
 
     def __post_init__(self):
         expect_words(self, task=("joint", "fr", "nr"), channel=("full", "pooled", "off"), asks=("reference", "distorted"))
+        expect_text(self, "encoder", "weights")
+        expect_switch(self, "task_embedding", "ha", "sda", "as_code", "recompute")
+        expect_whole(self, 2, "width")
+        expect_whole(self, 1, "epochs", "batch", "test_crops")
+        expect_positive(self, "lr")
+        expect_number(self, 0, math.inf, "encoder_rate", "weight_decay")
+        expect_number(self, 0, 0.99, "drop_path", "dropout")
+        expect_whole(self, 32, "crop")
+        if self.crop % 32:
+            raise ValueError(f"crop={self.crop} must be a multiple of 32, the deepest stride: its maps are cut into cells.")
+        if self.as_code and self.channel == "off":
+            raise ValueError("as_code=True changes the channel attention, so with channel='off' it has no effect: set "
+                             "as_code=False, or channel='full'.")
+        if self.asks == "distorted" and not self.ha:
+            raise ValueError("asks='distorted' is about ha, so with ha=False it has no effect: set asks='reference'.")
+        if self.asks == "distorted" and self.task == "nr":
+            raise ValueError("asks='distorted' needs references, so with task='nr' it has no effect: set asks='reference'.")
 
 
 QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, width=64, channel="pooled", recompute=False,
@@ -205,7 +223,7 @@ class Network(nn.Module):
     s = relu(MLP(token)) says how good a place is, w = sigmoid(MLP(token)) how much it counts.
 
     Raises:
-        ValueError: an encoder without the strides 4, 8, 16, 32.
+        ValueError: an encoder without the strides 4, 8, 16, 32, or one that does not take the crop.
 
     >>> net = Network(dataclasses.replace(SMOKE, weights="random"))
     >>> net(torch.rand(2, 3, 64, 96)).shape
@@ -218,6 +236,7 @@ class Network(nn.Module):
         if self.encoder.strides[-4:] != [4, 8, 16, 32]:
             raise ValueError(f"{config.encoder} has maps of strides {self.encoder.strides}; YOTO needs 4, 8, 16 and 32. "
                              "Take resnet50, swin_tiny_patch4_window7_224 or tf_efficientnet_lite0.")
+        backbones.expect_crop(self.encoder, config.crop)
         self.recompute = config.recompute
         channels, width, deepest = self.encoder.channels[-4:], config.width, config.crop // 32
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in channels)
@@ -304,10 +323,18 @@ class YOTO(CropMethod):
     def __init__(self, config: YOTOConfig = QUICK):
         super().__init__(config)
         self.tasks = ("FR",) if config.task == "fr" else ("NR",) if config.task == "nr" else ("NR", "FR")
-        off = [name for name in ("ha", "sda", "task_embedding") if not getattr(config, name)]
-        off += ["channel"] if config.channel == "off" else []
-        asks = ["distorted asks"] if config.asks == "distorted" else []
-        self.variant = ", ".join([config.task, *(f"no {name}" for name in off), *asks])
+        parts = [config.task]
+        if not config.ha:
+            parts.append("no ha")
+        if not config.sda:
+            parts.append("no sda")
+        if config.ha and not config.task_embedding:
+            parts.append("no task_embedding")
+        if config.channel == "off":
+            parts.append("no channel")
+        if config.asks == "distorted":
+            parts.append("distorted asks")
+        self.variant = ", ".join(parts)
 
     def learner(self) -> torch.optim.Optimizer:
         c = self.config

@@ -289,7 +289,9 @@ def test_a_set_without_references_trains_with_pictures_from_elsewhere(cache):
     train, val, test = offline()
     bare = [dataclasses.replace(part, card=dataclasses.replace(part.card, reference=False)) for part in (train, val)]
     torch.manual_seed(0)
-    method = dri.DRIIQA(dataclasses.replace(TINY, epochs=1), pristine(train, None)).fit(*bare)
+    method = dri.DRIIQA(dataclasses.replace(TINY, epochs=1), pristine(train, None))
+    with pytest.warns(UserWarning, match="has no references, so the reconstruction loss and RS ratio are left out"):
+        method.fit(*bare)
     assert np.isfinite(method.predict(test.subset(range(3)))).all()
 
 

@@ -289,8 +289,9 @@ def test_settings_say_where_they_come_from():
         assert table["source"].str.match("(paper|code|ours)").all() and len(table) == len(dataclasses.fields(config))
         assert type(config)(**dataclasses.asdict(config)) == config
     variants = [YOTO(dataclasses.replace(SMOKE, **changes)).variant
-                for changes in ({}, {"task": "fr", "sda": False}, {"ha": False, "task_embedding": False})]
-    assert variants == ["joint", "fr, no sda", "joint, no ha, no task_embedding"]
+                for changes in ({}, {"task": "fr", "sda": False}, {"ha": False, "task_embedding": False},
+                                {"task_embedding": False})]
+    assert variants == ["joint", "fr, no sda", "joint, no ha", "joint, no task_embedding"]  # without ha there is none
 
 
 def test_unknown_words_and_encoders_are_explained():
