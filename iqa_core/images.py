@@ -15,10 +15,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from iqa_core.files import atomic
+from iqa_core.files import atomic, printable
 from iqa_core.metrics import expect
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".jp2")
 
 # Pillow lists their suffixes, but they hold no raster image that it could decode by itself: stubs
 # (BUFR, GRIB, HDF5, MPEG), vector graphics (EPS, PDF, WMF), measurements (FITS) and words (IPTC).
@@ -102,7 +100,7 @@ def load(path: str | Path) -> torch.Tensor:
     (torch.Size([3, 4, 8]), 1.0)
     """
     path = Path(path)
-    name = printable(path)
+    name = printable(str(path))
     try:
         _expect_file(path)
         _register_heif()
@@ -140,16 +138,6 @@ def size(path: str | Path) -> tuple[int, int]:
     return 0, 0
 
 
-def printable(path: str | Path) -> str:
-    r"""A file name in one line of UTF-8: odd bytes and control characters are spelled out.
-
-    >>> printable(os.fsdecode(b"caf\xe9.png"))
-    'caf\\xe9.png'
-    """
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 # ---- What can be wrong with a file -------------------------------------------------------------
 
 # Brands of the container that HEIC and AVIF share; they follow the letters "ftyp".
@@ -159,7 +147,7 @@ _AVIF_BRANDS = (b"avif", b"avis")
 
 def _expect_file(path: Path) -> None:
     """Raise if there is no regular file with content at `path`."""
-    name = printable(path)
+    name = printable(str(path))
     if path.is_dir():
         raise ImageError(f"{name}: this is a folder. Name an image file in it.")
     if not path.exists():
@@ -280,7 +268,7 @@ def _warn_of_eight_bits(name: str) -> None:
 
 def _srgb_array(image: Image.Image, path: Path) -> np.ndarray:
     """(H, W, 3) of sRGB from an open image: uint8, or float32 in [0, 1] for 16-bit grey."""
-    name = printable(path)
+    name = printable(str(path))
     _expect_white(image)
     if _has_deep_colour(image, path):
         _warn_of_eight_bits(name)
@@ -474,7 +462,7 @@ def save(path: str | Path, x: torch.Tensor) -> None:
     ValueError: ...white.png: x must hold values in [0, 1], but holds 255 to 255: divide ...
     """
     path = Path(path)
-    name = printable(path)
+    name = printable(str(path))
     if not isinstance(x, torch.Tensor):
         raise ValueError(f"{name}: x must be a tensor of shape (3, H, W), but has type "
                          f"{type(x).__name__}: turn an array (H, W, 3) of 8 bits into "
