@@ -38,7 +38,7 @@ def test_a_folder_is_scored_by_name_and_what_is_broken_does_not_stop_it(photogra
     assert [path.rsplit("/")[-1] for path in table["image"]] == [
         "boat_1.png", "boat_2.png", "boat_3.png", "boat_4.JPG", "cut.png", "empty.png"]
     assert table["mean"].notna().tolist() == 4 * [True] + 2 * [False]
-    assert "cut.png: cannot be read as a picture" in table["error"][4] and "0 bytes" in table["error"][5]
+    assert "cut.png: cannot be read as an image" in table["error"][4] and "0 bytes" in table["error"][5]
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ValueError, match="no pictures here"):
         score.score_paths(tmp_path / "nothing", method=MEAN)
