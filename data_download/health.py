@@ -19,7 +19,7 @@ from data_download import kodak, tables
 from iqa_core import data, images
 from iqa_core.data import Dataset, Fault
 from iqa_core.metrics import srcc, ssim
-from iqa_core.tables import SUFFIXES, is_table
+from iqa_core.tables import is_table
 
 SIDE = 16  # pixels of a thumbnail; two files of one picture differ there by less than `SAME`
 # Root mean square of the difference of two thumbnails, in 255 steps. Among 3,000 pictures of BIQ2021 the 33 copies
@@ -72,9 +72,6 @@ def check(name: str | Path, root: str | Path | None = None, progress: bool = Tru
     if is_own_table(name):
         dataset, faults = data.inspect_csv(name, root, **scale)
     else:
-        if os.sep in str(name):
-            raise data.DatasetError(f"{name}: is no table. Give the name of a dataset, or a table "
-                                    f"of your own ({', '.join(SUFFIXES)}).")
         dataset, faults = data.inspect(str(name), root)
     seen = _look(dataset, progress)
     faults += _picture_faults(dataset, seen)
