@@ -194,3 +194,73 @@ def test_loader_crops_are_aligned_with_their_reference(tmp_path):
     for batch in data.loader(data.from_csv(tmp_path / "t.csv"), size=16, batch_size=4, flip=True):
         assert torch.equal(batch["x"], batch["x_ref"])
         assert not torch.equal(batch["x"][0], batch["x"][1])  # each picture has a crop of its own
+
+
+def with_index(dataset, index):
+    """The same dataset, with another index on its table."""
+    return data.Dataset(dataset.name, dataset.table.set_axis(index), dataset.root, dataset.card)
+
+
+@pytest.mark.parametrize("index", [range(10), range(9, -1, -1), range(100, 110), list("abcdefghij"), [0] * 10,
+                                   [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]])
+def test_thin_takes_rows_by_position_whatever_the_index(own, index):
+    dataset = data.from_csv(own)
+    for at_most in (1, 4, 9):
+        expected = dataset.thin(at_most).table["image"].tolist()
+        assert with_index(dataset, index).thin(at_most).table["image"].tolist() == expected
+    assert dataset.thin(4).table["image"].tolist() == ["d0.png", "d3.png", "d6.png", "d9.png"]
+    with pytest.raises(ValueError, match="at_most=0 leaves no image"):
+        dataset.thin(0)
+
+
+def test_subset_matches_a_mask_by_its_index(own):
+    dataset = with_index(data.from_csv(own), range(100, 110))
+    mask = dataset.table["image"].isin(["d2.png", "d7.png"])
+    expected = ["d2.png", "d7.png"]
+    for same in (mask, mask.sample(frac=1, random_state=0), mask.to_numpy(), mask.tolist(), [2, 7], mask.astype("boolean")):
+        assert dataset.subset(same).table["image"].tolist() == expected
+    assert len(dataset.subset([])) == 0
+    with pytest.raises(data.DatasetError, match="the mask has another index than the table"):
+        dataset.subset(mask.reset_index(drop=True))
+    with pytest.raises(data.DatasetError, match="the mask has 9 values for 10 images"):
+        dataset.subset(mask.to_numpy()[:9])
+
+
+@pytest.mark.parametrize("content", [[None] * 10, [""] * 10, [np.nan] * 8 + ["x"] * 2, [1, 1, 2, 2] + ["x"] * 6,
+                                     [1, 1, 2, 2, 3, 3, 4, 4, 5, 5], [0.5] * 4 + [np.nan] * 6])
+def test_splits_of_contents_that_are_empty_or_numbers(own, content):
+    dataset = data.from_csv(own)
+    by_hand = data.Dataset("hand", dataset.table.assign(content=pd.Series(content, dtype=object)), own.parent, dataset.card)
+    parts = data.splits(by_hand, 0)
+    contents = [set(data.contents(part.table)) for part in parts]
+    assert sum(map(len, parts)) == 10 and min(map(len, parts)) > 0
+    assert not (contents[0] & contents[1] or contents[0] & contents[2] or contents[1] & contents[2])
+
+
+def test_references_that_are_partly_missing_matter_only_where_they_are_needed(own):
+    dataset = data.from_csv(own)
+    dataset.table["reference"] = dataset.table["reference"].where(dataset.table.index != 4, np.nan)
+    assert [dataset.has_reference(row) for row in (3, 4, 5)] == [True, False, True]
+    assert dataset.image(4).shape == (3, 24, 40)
+    with pytest.raises(data.DatasetError, match="d4.png has no reference"):
+        dataset.reference(4)
+
+
+@pytest.mark.parametrize("spelling, name", [
+    ("kadid10k", "kadid10k"), ("KADID10K", "kadid10k"), ("KADID-10k", "kadid10k"), ("kadid 10k", "kadid10k"),
+    ("kadid_10K", "kadid10k"), ("TID2013", "tid2013"), ("TID2013-Kodak", "tid2013-kodak"), ("tid2013 kodak", "tid2013-kodak"),
+    ("LIVE", "live"), ("LIVE Challenge", "clive"), ("live_challenge", "clive"), ("LIVE in the Wild", "clive"),
+    ("KonIQ-10k", "koniq10k"), ("PaQ-2-PiQ", "flive"), ("AGIQA-3K", "agiqa3k"), ("Offline", "offline")])
+def test_a_dataset_is_found_however_it_is_spelt(spelling, name):
+    assert data.find_name(spelling) == name
+
+
+def test_every_name_finds_itself():
+    assert [data.find_name(name) for name in data.cards()] == [*data.cards()]
+
+
+@pytest.mark.parametrize("wrong, near", [("kadid", "kadid10k"), ("koniq", "koniq10k"), ("TID2012", "tid2013"),
+                                         ("biq2020", "biq2021"), ("kodac", "kodak")])
+def test_an_unknown_name_gets_the_nearest(wrong, near):
+    with pytest.raises(data.DatasetError, match=f"{wrong!r} is not a known dataset. Did you mean .*{near}"):
+        data.load(wrong)
