@@ -117,8 +117,9 @@ class ReIQA(FeatureMethod):
 
     @classmethod
     def _from_settings(cls, settings, path: str | Path):
-        saved = settings.get("config") if isinstance(settings, dict) else None
-        return super()._from_settings({"config": from_saved(ReIQAConfig, saved, path)}, path)
+        given = settings if isinstance(settings, dict) else {}
+        config = from_saved(ReIQAConfig, given.get("config"), path)
+        return super()._from_settings({**given, "config": config}, path)
 
     def _compares(self) -> bool:
         return self.config.full_reference

@@ -119,7 +119,7 @@ def fit(net: nn.Module, learner: torch.optim.Optimizer, loss: Callable[[int, obj
         rate: step -> factor on the learning rates.
         checkpoint: file to go on from, and to write; None keeps nothing.
         made_of: what a checkpoint must agree with. Added to it are `steps`, `every`, `clip`, the optimizer's settings
-            and `run_settings()`.
+            and `run_settings()`; a finished training may be read with another `every` and at another precision.
         begin, end, keep: called with what the checkpoint holds; for more columns of the last row; for more to be kept.
         clip: largest norm of a gradient.
         what: how messages and the progress bar call it.
@@ -193,6 +193,8 @@ def _optimizer_settings(optimizer: torch.optim.Optimizer) -> dict:
 def _resume(checkpoint: str | Path | None, made_of: dict, parts: dict) -> dict:
     """What a checkpoint holds, after `parts` were filled from it; nothing if there is none.
 
+    A finished training is only read: so it may have had checkpoints at other steps, or run at another precision.
+
     Raises:
         ValueError: it was made with other settings, or does not fit.
     """
@@ -201,7 +203,11 @@ def _resume(checkpoint: str | Path | None, made_of: dict, parts: dict) -> dict:
     if not Path(checkpoint).is_file():
         raise ValueError(f"{checkpoint}: is a folder. Name a file for the checkpoint.")
     saved = read_tensors(checkpoint)
+    finished = len(saved.get("history", [])) == made_of["total"]
     others = [name for name, value in made_of.items() if saved.get(name) != value]
+    if finished:
+        others = [name for name in others if name not in ("every", "precision")]
+        parts = {name: part for name, part in parts.items() if name != "scaler"}
     if others:
         raise ValueError(f"{checkpoint}: was made with other settings, seed or pictures. Remove it, or name another "
                          f"checkpoint. (It differs in: {', '.join(others)}.)")
