@@ -433,8 +433,10 @@ def _inspect(name: str, frame: pd.DataFrame, root: Path, card: Card, pictures: b
     def place(position: int) -> str:
         return "" if rows is None else f" in row {rows[position]}"
 
-    for column, default in {"reference": "", "split": "", "distortion": "", "level": 0, "raw_score": np.nan}.items():
+    for column, default in {"reference": "", "split": "", "distortion": "", "level": 0}.items():
         frame[column] = frame[column].fillna(default) if column in frame else default
+    if "raw_score" not in frame:
+        frame["raw_score"] = np.nan
     frame["image"] = frame["image"].fillna("")
     frame["content"] = contents(frame)
 

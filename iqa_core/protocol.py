@@ -209,11 +209,14 @@ def _folds(dataset: data.Dataset) -> int:
         return 0
     count = content.nunique()
     if len(dataset) < FEWEST_IMAGES or count < FEWEST_CONTENTS:
+        parts = "Cross-validation"
+        if count == len(dataset):
+            parts = (f"A 70/10/20 split would have parts of {_part_sizes(count)} images, and "
+                     "cross-validation")
         raise ValueError(f"{dataset.name}: {len(dataset)} images of {count} contents are too few "
-                         "to train and test. A 70/10/20 split would have parts of "
-                         f"{_part_sizes(len(dataset))} images; cross-validation needs "
-                         f"{FEWEST_IMAGES} images of {FEWEST_CONTENTS} contents at least. Rate "
-                         "more.")
+                         "to "
+                         f"train and test. {parts} needs {FEWEST_IMAGES} images of "
+                         f"{FEWEST_CONTENTS} contents at least. Rate more.")
     return min(5, count)
 
 

@@ -201,6 +201,156 @@ def test_run_refuses_what_it_cannot_judge(dataset):
         protocol.run(psnr_method(), dataset, seeds=[])
 
 
+# ---- tables that are too small for a split -----------------------------------------------------
+
+
+class Ridge:
+    """A ridge on fixed random features of the image's name, that remembers what it was trained on."""
+
+    name, variant = "ridge", ""
+    seen = []
+
+    def features(self, dataset):
+        found = [np.random.default_rng(sum(map(ord, name))).standard_normal(40) for name in dataset.table["image"]]
+        return np.array(found)
+
+    def fit(self, train, val):
+        self.seen.append((set(train.table["image"]), val))
+        x = self.features(train)
+        self.mean = train.scores.mean()
+        self.w = x.T @ np.linalg.solve(x @ x.T + 100 * np.eye(len(x)), train.scores - self.mean)
+        return self
+
+    def predict(self, dataset):
+        return self.features(dataset) @ self.w + self.mean
+
+
+def small(n, contents=None, split=None, seed=0):
+    """n images that nobody has to read."""
+    rng = np.random.default_rng(seed)
+    content = [f"c{i % (contents or n)}" for i in range(n)]
+    table = pd.DataFrame({"image": [f"{seed}-{i}.png" for i in range(n)], "reference": "", "score": rng.random(n),
+                          "raw_score": 0.0, "content": content, "split": split or "", "distortion": "", "level": 0})
+    return data.Dataset("few", table, data.Path(), data.Card("few", "Few", low=0, high=1))
+
+
+@pytest.mark.parametrize("n, contents, folds", [(8, 8, 5), (8, 3, 3), (10, 4, 4), (12, 4, 0), (20, 20, 5), (25, 25, 5), (20, 2, None),
+                                                (60, 3, 0), (26, 26, 0), (30, 30, 0)])
+def test_a_small_table_is_cross_validated_by_content(n, contents, folds):
+    dataset, method = small(n, contents), Ridge()
+    Ridge.seen = []
+    if folds is None:
+        with pytest.raises(ValueError, match="few: 20 images of 2 contents are too few to train and test"):
+            protocol.run(method, dataset, seeds=[0])
+        return
+    if folds == 0:
+        assert set(protocol.run(method, dataset, seeds=[0])["split"]) == {"random"}
+        return
+    with pytest.warns(UserWarning, match=f"few: {n} images of {contents} contents are too few for a 70/10/20 split") as caught:
+        rows = protocol.run(method, dataset, seeds=[3, 5])
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert f"{folds}-fold cross-validation by content" in str(caught[0].message)
+    assert list(rows.columns) == ledger.COLUMNS and set(rows["split"]) == {f"{folds}-fold"}
+    assert rows["n"].tolist() == rows["images"].tolist() == [n, n]
+    assert len(Ridge.seen) == 2 * folds and all(val is None for _, val in Ridge.seen)
+    assert rows["n_train"].tolist() == [round(np.mean([len(train) for train, _ in Ridge.seen]))] * 2
+    everything = set(dataset.table["image"])
+    for training in (Ridge.seen[:folds], Ridge.seen[folds:]):
+        left_out = [everything - train for train, _ in training]
+        assert sum(map(len, left_out)) == n and set.union(*left_out) == everything
+        for images in left_out:  # a content is never on both sides
+            inside = dataset.table["image"].isin(images)
+            assert not set(dataset.table["content"][inside]) & set(dataset.table["content"][~inside])
+    if contents > 5:
+        assert Ridge.seen[0] != Ridge.seen[folds]  # another seed, other folds
+
+
+def test_the_order_of_rows_and_the_seed_decide_nothing_else():
+    dataset = small(20)
+    shuffled = dataset.subset(np.random.default_rng(1).permutation(20))
+    with pytest.warns(UserWarning, match="too few"):
+        first, second, again = (protocol.run(Ridge(), d, seeds=[2])["srcc"][0] for d in (dataset, shuffled, dataset))
+    assert first == again and first == pytest.approx(second)
+
+
+def test_features_that_say_nothing_get_no_correlation_from_the_folds():
+    """Pooled as they are, the folds' predictions would have an SRCC of about -0.2."""
+    with pytest.warns(UserWarning, match="too few"):
+        found = [protocol.run(Ridge(), small(20, seed=seed), seeds=[0])["srcc"][0] for seed in range(60)]
+    assert abs(np.mean(found)) < 0.09  # its standard error is 0.03
+
+
+def test_a_small_table_is_tested_whole_by_what_is_not_trained():
+    dataset = small(12)
+    method = SimpleNamespace(name="fixed", predict=lambda d: d.scores**2)
+    with pytest.warns(UserWarning, match="all of its images are tested, for every seed"):
+        rows = protocol.run(method, dataset, seeds=[0, 1])
+    assert rows["srcc"].tolist() == [1, 1] and rows["n"].tolist() == [12, 12] and rows["n_train"].tolist() == [0, 0]
+
+
+def test_every_kind_of_prediction_is_pooled():
+    class Two(Ridge):
+        def predictions(self, dataset):
+            return {"NR": self.predict(dataset), "FR": -self.predict(dataset)}
+
+    with pytest.warns(UserWarning, match="too few"):
+        rows = protocol.run(Two(), small(20), seeds=[0])
+    assert rows["variant"].tolist() == ["NR", "FR"] and rows["srcc"][0] == pytest.approx(-rows["srcc"][1])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_too_few_ratings_are_said_with_all_numbers(n):
+    sentence = f"few: {n} images of {n} contents are too few to train and test.*needs 8 images of 3 contents at least"
+    with pytest.raises(ValueError, match=sentence):
+        protocol.run(Ridge(), small(n), seeds=[0])
+
+
+def test_an_official_test_part_of_a_small_table_is_kept():
+    split = ["Test"] * 5 + ["train"] * 13 + ["val"] * 2
+    dataset = small(20, split=split)
+    Ridge.seen = []
+    with pytest.warns(UserWarning, match="a validation part of 2 images is too small to choose constants by"):
+        rows = protocol.run(Ridge(), dataset, seeds=[0, 1])
+    assert set(rows["split"]) == {"official"} and rows["n"].tolist() == [5, 5] and rows["n_train"].tolist() == [15, 15]
+    assert Ridge.seen == [(set(dataset.table["image"][5:]), None)] * 2
+    with pytest.raises(ValueError, match="few: the official test part has 2 images, and 3 are the least"):
+        protocol.run(Ridge(), small(20, split=["test"] * 2 + [""] * 18), seeds=[0])
+
+
+def test_a_mark_that_is_not_used_is_said():
+    with pytest.warns(UserWarning, match="The val mark of 4 images is not used"):
+        protocol.run(Ridge(), small(12, split=["validation"] * 4 + [""] * 8), seeds=[0])
+
+
+def test_other_sets_beside_a_small_table_are_refused(dataset):
+    with pytest.raises(ValueError, match="few is so small that it is cross-validated"):
+        protocol.run(Ridge(), small(20), seeds=[0], others=[dataset])
+
+
+def test_an_unknown_part_ends_a_run():
+    with pytest.raises(data.DatasetError, match="few: the split of 0-0.png is 'holdout', which is no part"):
+        protocol.run(Ridge(), small(40, split=["holdout"] * 40), seeds=[0])
+
+
+def test_small_tables_are_compared_with_a_warning():
+    class Other(Ridge):
+        name = "other"
+
+        def features(self, dataset):
+            return super().features(dataset)[:, :5]
+
+    with pytest.warns(UserWarning, match="too few"):
+        a, b = (protocol.run(method, small(20), seeds=range(3)) for method in (Ridge(), Other()))
+    with pytest.warns(UserWarning, match="every seed tests the same 20 images, so this interval tells how much training"):
+        found = protocol.compare(a, b)
+    assert found["difference"] == pytest.approx((a["srcc"] - b["srcc"]).mean()) and found["pairs"] == 3
+
+
+def test_the_interval_of_an_srcc_is_that_of_bonett_and_wright():
+    # the example in the documentation of Bonett's own package statpsych, ci.spear
+    assert protocol.srcc_interval(0.8699639, 15) == pytest.approx((0.5840951, 0.9638297), abs=1e-4)
+
+
 # ---- compare -----------------------------------------------------------------------------------------------------
 
 
