@@ -1,12 +1,17 @@
 """Training by crops: it repeats, survives a kill, judges on its validation part only, and says what is wrong."""
 
 import dataclasses
+import math
+import os
 import warnings
 
+import accelerate
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
+from torch import nn
 
 from data_download import offline
 from iqa_core import backbones, data, images, metrics, protocol, train
@@ -308,3 +313,171 @@ def test_a_short_training_learns_what_carries_over_to_new_contents(task):
     for kind, pred in method.predictions(test).items():
         assert np.sqrt(np.mean((pred - test.scores) ** 2)) < 0.9 * constant, kind
         assert metrics.srcc(pred, test.scores) > 0.4, kind
+
+
+# --- accelerators -----------------------------------------------------------------------------------------------
+
+def forget_accelerators() -> None:
+    """As in a new process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    train._accumulation_before = None
+
+
+@pytest.fixture
+def new_process(monkeypatch):
+    """Nobody has made an accelerator before, and nobody sees those of this test afterwards."""
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
+        monkeypatch.delenv(name)
+    forget_accelerators()
+    yield
+    forget_accelerators()
+
+
+def line(checkpoint=None, every: int = 4, steps: int = 8, make=None, clip: float = math.inf) -> pd.DataFrame:
+    """A training of y = 2 x, a step a number."""
+    torch.manual_seed(0)
+    net, x = nn.Linear(1, 1), torch.arange(4.0)[:, None]
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05) if make is None else make(net.parameters())
+    return train.fit(net, optimizer, lambda step, batch: {"loss": (net(batch) - 2 * batch).square().mean()},
+                     lambda step: iter([x] * (steps - step)), steps, every, lambda step: 1.0, checkpoint, {}, clip=clip)
+
+
+@pytest.mark.parametrize("options, precision, accumulation", [
+    ({"mixed_precision": "fp16"}, "fp16", 1), ({"mixed_precision": "bf16"}, "bf16", 1), ({"mixed_precision": "no"}, "no", 1),
+    ({"cpu": True}, "no", 1), ({"mixed_precision": "bf16", "cpu": True}, "bf16", 1), ({"gradient_accumulation_steps": 2}, "no", 2),
+    ({}, "no", 1)], ids=str)
+def test_an_accelerator_that_the_caller_made_is_taken_over(options, precision, accumulation, new_process, dataset):
+    theirs = accelerate.Accelerator(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method = YOTO(dataclasses.replace(TINY, epochs=1)).fit(dataset)
+    assert np.isfinite(method.predict(dataset)).all()
+    assert train.run_settings() == {"processes": 1, "accumulation": accumulation, "precision": precision}
+    assert theirs.gradient_accumulation_steps == accumulation  # and the caller's goes on as it was
+    accelerate.Accelerator()
+
+
+@pytest.mark.parametrize("first, then", [(None, "bf16"), ("bf16", "no"), ("no", "fp16"), ("bf16", None)])
+def test_another_precision_in_the_environment_comes_too_late_and_is_said(first, then, new_process, monkeypatch):
+    for value in (first, then):
+        monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+        if value is not None:
+            monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", value)
+        if value is then and then is not None:
+            with pytest.warns(UserWarning, match=f"='{then}' comes too late: this process trains at mixed precision "
+                                                 f"'{first or 'no'}'. Restart Python"):
+                assert np.isfinite(line()["loss"]).all()
+        else:
+            assert np.isfinite(line()["loss"]).all()
+    assert train.run_settings()["precision"] == (first or "no")
+
+
+def test_accumulation_follows_the_environment_from_training_to_training(new_process, monkeypatch):
+    found = []
+    for steps in ("2", None, "4", None):
+        monkeypatch.delenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", raising=False)
+        if steps:
+            monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", steps)
+        line()
+        found.append(train.run_settings()["accumulation"])
+    assert found == [2, 1, 4, 1]
+
+
+@pytest.mark.parametrize("name, value", [("ACCELERATE_MIXED_PRECISION", "float16"),
+                                         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "two")])
+def test_nonsense_in_the_environment_is_one_sentence(name, value, new_process, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="^accelerate cannot train here as it is asked to .*Correct the variables") as caught:
+        line()
+    assert value in str(caught.value)
+
+
+@pytest.mark.parametrize("gpu, native, wanted", [(False, False, "no"), (True, True, "bf16"), (True, False, "fp16")])
+def test_bfloat16_only_where_the_gpu_does_not_emulate_it(gpu, native, wanted, monkeypatch):
+    """A T4 says that it supports bfloat16, if emulation counts."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    assert train.precision() == wanted
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)  # an older torch cannot tell
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0) if native else (7, 5))
+    assert train.precision() == wanted
+
+
+# --- what a checkpoint was made with ------------------------------------------------------------------------------
+
+def test_a_training_is_not_resumed_with_other_settings(tmp_path, monkeypatch):
+    def stopped(file, **how):
+        def dies(path, content, write=train.write_tensors):
+            write(path, content)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(train, "write_tensors", dies)
+            line(file, **how)
+        return file
+
+    file = stopped(tmp_path / "line.pt")
+    others = {"every": {"every": 2}, "total": {"steps": 12}, "clip": {"clip": 1.0},
+              "optimizer": {"make": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)}}
+    for name, change in others.items():
+        with pytest.raises(ValueError, match=f"line.pt: was made with other settings, .*It differs in: {name}.\\)"):
+            line(file, **change)
+    for make in (lambda p: torch.optim.SGD(p, lr=0.1), lambda p: torch.optim.Adam(p, lr=0.05),
+                 lambda p: torch.optim.SGD(p, lr=0.05, weight_decay=1e-4)):
+        with pytest.raises(ValueError, match="It differs in: optimizer"):
+            line(file, make=make)
+    for name in ("accumulation", "processes", "precision"):
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "run_settings", lambda known=train.run_settings: known() | {name: "other"})
+            with pytest.raises(ValueError, match=f"It differs in: {name}"):
+                line(file)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
+    with pytest.raises(ValueError, match="It differs in: accumulation"):
+        line(file)
+    monkeypatch.delenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
+    pd.testing.assert_frame_equal(line(file), line(), check_exact=True)
+
+
+def test_a_finished_training_is_read_with_another_rhythm_and_at_another_precision(tmp_path, monkeypatch):
+    whole = line(tmp_path / "line.pt")
+    monkeypatch.setattr(train, "run_settings", lambda known=train.run_settings: known() | {"precision": "bf16"})
+    pd.testing.assert_frame_equal(line(tmp_path / "line.pt", every=3), whole)
+    with pytest.raises(ValueError, match="It differs in: clip"):
+        line(tmp_path / "line.pt", clip=1.0)
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda s: s["net"].pop("bias"), "does not fit this training; 1 tensors are missing"),
+    (lambda s: s["net"].update(weight=torch.ones(2, 2)), "1 tensors are missing, unknown or of another shape, first 'weight'"),
+    (lambda s: s.pop("net"), "2 tensors are missing"), (lambda s: s.pop("learner"), "its learner does not fit"),
+    (lambda s: s.update(learner={"state": 1}), "its learner does not fit")])
+def test_a_checkpoint_whose_parts_do_not_fit_is_explained(change, words, tmp_path):
+    line(tmp_path / "line.pt")
+    saved = torch.load(tmp_path / "line.pt", weights_only=True)
+    change(saved)
+    torch.save(saved, tmp_path / "line.pt")
+    with pytest.raises(ValueError, match=f"line.pt: .*{words}"):
+        line(tmp_path / "line.pt")
+
+
+def test_a_folder_as_a_checkpoint_and_batches_that_run_out_are_explained(tmp_path):
+    with pytest.raises(ValueError, match="is a folder. Name a file for the checkpoint"):
+        line(tmp_path)
+    net = nn.Linear(1, 1)
+    with pytest.raises(RuntimeError, match="training: there were batches for 3 of 5 steps only"):
+        train.fit(net, torch.optim.SGD(net.parameters(), lr=0.1), lambda step, x: {"loss": net(x).sum()},
+                  lambda step: iter([torch.ones(1, 1)] * 3), 5, 5, lambda step: 1.0, None, {})
+
+
+def test_other_images_or_another_validation_part_are_other_trainings(dataset, tmp_path):
+    config, (first, val, rest) = dataclasses.replace(TINY, epochs=1), data.splits(dataset, 0)
+    torch.manual_seed(0)
+    YOTO(config).fit(first, val, checkpoint=tmp_path / "kept.pt")
+    shuffled = dataclasses.replace(first, table=first.table.assign(score=first.scores[::-1]))
+    other = dataclasses.replace(first, table=pd.concat([first.table[:-1], rest.table[:1]], ignore_index=True))
+    for parts, name in (((other, val), "pictures"), ((shuffled, val), "pictures"), ((first, None), "validation"),
+                        ((first, rest), "validation")):
+        torch.manual_seed(0)
+        with pytest.raises(ValueError, match=f"kept.pt: was made with other settings.*It differs in: {name}"):
+            YOTO(config).fit(*parts, checkpoint=tmp_path / "kept.pt")
