@@ -232,3 +232,64 @@ def test_what_was_scored_before_a_kill_is_not_scored_again(work, tmp_path, monke
     assert np.array_equal(work(tmp_path), whole)
     assert sum(calls) == len(whole) - 8
     assert not [*(tmp_path / "cache" / "scores").glob("*.pt")]
+
+
+# --- half precision -----------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def bfloat16(monkeypatch, tmp_path):
+    """A process that trains at bfloat16, on this CPU."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setattr(dri, "cache_dir", lambda: tmp_path)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize("name", ["re-iqa", "yoto", "qfm-iqm", "dri-iqa"])
+def test_every_method_trains_at_bfloat16(name, bfloat16, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    dataset, dtypes = pictures(tmp_path / "pictures"), set()
+    with pytest.MonkeyPatch.context() as patch:  # what a linear layer makes says whether half precision was on
+        forward = nn.Linear.forward
+        patch.setattr(nn.Linear, "forward", lambda self, x: dtypes.add((y := forward(self, x)).dtype) or y)
+        found = losses(name, dataset, checkpoint=tmp_path / "kept.pt")["loss"]
+    assert train.run_settings()["precision"] == "bf16" and torch.bfloat16 in dtypes
+    assert np.isfinite(found).all()
+    wanted = losses(name, dataset, checkpoint=tmp_path / "kept.pt")["loss"]  # a finished training is only read
+    assert np.array_equal(found, wanted)
+
+
+def test_unlabelled_images_train_at_bfloat16(bfloat16, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    dataset = pictures(tmp_path / "pictures")
+    config = dataclasses.replace(QFM, labels=0.5, epochs=2, calm=0, memory=5)
+    method = qfm.QFMIQM(config, unlabelled=dataset).fit(dataset)
+    assert np.isfinite(method.history["loss"]).all() and np.isfinite(method.predict(dataset)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("make, config", [(yoto.YOTO, YOTO), (qfm.QFMIQM, dataclasses.replace(QFM, calm=0)),
+                                          (dri.DRIIQA, dataclasses.replace(DRI, rs="ratio align interact"))])
+def test_losses_at_half_precision_are_near_those_at_full(make, config, dtype):
+    """As on a GPU that has float16 only; the CPU's autocast stands for it."""
+    torch.manual_seed(0)
+    method = make(config)
+    method.net, method.scored = method.network(config).train(), 4
+    method.begin(0)
+    x = torch.rand(4, 3, 32, 32)
+    batch = {"x": x, "x_ref": (0.9 * x + 0.05).clamp(0, 1), "score": torch.rand(4), "row": torch.arange(4)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.Dropout, "forward", lambda self, x: x)
+        found = []
+        for enabled in (False, True):
+            method.begin(0)
+            for step in range(2):  # the second one meets the memory of the first
+                torch.manual_seed(1)
+                with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+                    loss = method.loss({**batch, "row": batch["row"] + step})
+            method.net.zero_grad()
+            loss.backward()
+            assert all(p.grad is None or p.grad.isfinite().all() for p in method.net.parameters())
+            found.append(loss.item())
+    assert found[1] == pytest.approx(found[0], rel=0.1, abs=0.02)
