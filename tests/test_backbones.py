@@ -101,6 +101,44 @@ def test_a_transformer_of_one_size_says_so():
         backbones.pyramid("maxvit_tiny_tf_224", weights="random")(torch.rand(1, 3, 40, 40))
 
 
+ONE_SIZE = ["maxvit_nano_rw_256", "coatnet_nano_rw_224", "levit_128s", "pit_ti_224", "coat_lite_tiny", "volo_d1_224", "visformer_tiny",
+            "efficientformer_l1", "efficientformerv2_s0", "gcvit_xxtiny", "hiera_tiny_224", "convit_tiny", "halonet26t"]
+
+
+@pytest.mark.parametrize("name", ONE_SIZE)
+def test_families_of_one_size_say_so_in_one_sentence_and_take_their_own(name):
+    net = backbones.pyramid(name, weights="random")
+    own = timm.get_pretrained_cfg(name).input_size[-1]
+    with torch.no_grad(), pytest.raises(ValueError, match=f"^{name} cannot take 64 x 64 pixels.*its own size is {own} x {own}: cut "
+                                                          rf"crops with images.crops\(x, {own}\), set crop={own}") as caught:
+        net(torch.rand(1, 3, 64, 64))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=f"{name} .* does not take images of any size"):
+        backbones.expect_any_size(net, name)
+    with torch.no_grad():
+        assert [m.shape[1] for m in net(torch.rand(1, 3, own, own))] == net.channels
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_wrong_size(monkeypatch):
+    net = backbones.pyramid("resnet18", weights="random")
+
+    def short(*_):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(net.net, "forward", short)
+    with pytest.raises(RuntimeError, match="out of memory") as caught:
+        net(torch.rand(1, 3, 64, 64))
+    assert not isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "swin_tiny_patch4_window7_224"])
+def test_crops_that_fit_pass(name):
+    net = backbones.pyramid(name, weights="random")
+    backbones.expect_crop(net, 96)
+    backbones.expect_any_size(net, name)
+    assert not net.training and all(p.grad is None for p in net.parameters())
+
+
 def test_every_parameter_gets_a_gradient_and_a_frozen_one_none():
     x = torch.rand(2, 3, 64, 64, requires_grad=True)
     net = backbones.pyramid(weights="random").train()

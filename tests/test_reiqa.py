@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import Ridge
 
 from data_download import offline
-from iqa_core import backbones, contrast, data, images, metrics, protocol, reiqa, settings
+from iqa_core import backbones, contrast, data, images, metrics, protocol, reiqa, settings, train
 from iqa_core.contrast import MoCo, Pictures, info_nce, knn_accuracy, network, pretrain, probe, save_expert
 from iqa_core.distortions import TYPES
 from iqa_core.pairs import QUICK, SMOKE, PretrainConfig, make_pairs, pair_offsets, swap
@@ -160,6 +160,78 @@ def test_the_queue_is_first_in_first_out():
         model.enqueue(rows[start:start + 25])
     assert sorted(model.queue[:, 0].tolist()) == list(range(40, 100))
     assert model.queue[int(model.position), 0] == 40  # the oldest is the next to go
+
+
+@pytest.mark.parametrize("length, counts", [(60, [25, 61, 7]), (60, [60]), (60, [120]), (7, [120, 3, 120]), (16, [5, 30, 16]),
+                                            (1, [1, 5]), (60, [0, 3])])
+def test_the_queue_keeps_the_last_keys_where_more_come_than_it_holds(length, counts):
+    """Eight GPUs at the paper's settings gather 120,960 keys a step, for a queue of 65,536."""
+    model = MoCo(dataclasses.replace(TINY, queue=60))
+    model.queue = torch.full((length, TINY.dim), -1.0)
+    everything = [-1.0] * length
+    for count in counts:
+        first = len(everything)
+        model.enqueue(torch.arange(float(first), first + count)[:, None].expand(count, TINY.dim))
+        everything += range(first, first + count)
+        oldest = model.queue[:, 0].roll(-int(model.position)).tolist()  # from the next one to go
+        assert oldest == everything[-length:]
+
+
+def test_a_pretraining_whose_steps_bring_more_keys_than_the_queue_holds(monkeypatch):
+    """As on several GPUs: what is gathered is as if eight processes had the same keys."""
+    gathered = []
+
+    class Eight(train.Accelerator):
+        def gather(self, keys):
+            gathered.append(len(keys))
+            return torch.cat([keys + i for i in range(8)])
+
+    config = dataclasses.replace(TINY, queue=24, epochs=2)
+    monkeypatch.setattr(train, "Accelerator", Eight)
+    model, history = pretrain(photos(2), config)
+    assert gathered == [24, 24] and np.isfinite(history["loss"]).all() and model.position == 0
+    assert model.queue.mean() > 6.5  # of the last of the eight
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"backbone": ""}, "backbone='' must be a text that is not empty"), ({"weights": ""}, "weights=''"),
+    ({"weights": None}, "weights=None must be a text"), ({"half_scale": "yes"}, "half_scale='yes' must be True or False"),
+    ({"crop": 0}, "crop=0 must be a whole number of at least 8"), ({"crop": 64.0}, "crop=64.0 must be a whole number"),
+    ({"types_per_picture": 26}, "types_per_picture=26: the bank has 25 types"), ({"types_per_picture": 0}, "types_per_picture=0"),
+    ({"batch": 0}, "batch=0 must be"), ({"batch": True}, "batch=True must be"), ({"queue": -5}, "queue=-5 must be"),
+    ({"dim": 0}, "dim=0 must be"), ({"epochs": 0}, "epochs=0 must be a number above 0"), ({"epochs": -1}, "epochs=-1 must be"),
+    ({"epochs": "40"}, "epochs='40' must be"), ({"lr": -0.1}, "lr=-0.1 must be a number above 0"), ({"lr": float("nan")}, "lr=nan"),
+    ({"temperature": 0}, "temperature=0 must be"), ({"warmup": -1}, "warmup=-1 must be a number of at least 0"),
+    ({"momentum": 1.5}, "momentum=1.5 must be a number from 0 to 1"), ({"weight_decay": -1}, "weight_decay=-1"),
+    ({"seed": -1}, "seed=-1 must be"), ({"overlap": (0.1,)}, "give two shares"), ({"overlap": 0.1}, "give two shares"),
+    ({"overlap": (0.1, 0.101)}, "leaves no whole number of rows"),
+    ({"negatives": "batch", "batch": 1, "types_per_picture": 1, "half_scale": False, "queue": 8}, None)])
+def test_pretraining_settings_that_cannot_work_are_refused(changes, words):
+    if words is None:
+        assert dataclasses.replace(TINY, **changes).pairs == 2  # the other version is the negative
+        return
+    with pytest.raises(ValueError, match=words) as caught:
+        dataclasses.replace(TINY, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pretraining_without_a_step_is_refused():
+    with pytest.raises(ValueError, match="epochs=0.1 of 4 pictures, 2 a step in each of 1 processes, are no step at all"):
+        pretrain(photos(4), dataclasses.replace(TINY, epochs=0.1))
+
+
+@pytest.mark.parametrize("changes, words", [({"content": ""}, "content='' must be"), ({"alpha": 0}, "alpha=0 must be a number above 0"),
+                                            ({"alpha": -1.0}, "alpha=-1.0"), ({"half_scale": 1}, "half_scale=1 must be True"),
+                                            ({"full_reference": "no"}, "full_reference='no'"), ({"quality": None}, "quality=None")])
+def test_settings_of_the_method_that_cannot_work_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        ReIQAConfig(**changes)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "levit_128s", "maxvit_nano_rw_256", "coatnet_nano_rw_224"])
+def test_a_content_expert_of_one_size_is_refused_when_the_method_is_made(name, weights):
+    with pytest.raises(ValueError, match=f"{name} .made for .* pixels. does not take images of any size"):
+        ReIQA(ReIQAConfig("content", content=name, content_weights="random"))
 
 
 def test_every_weight_learns_but_the_key_encoders():

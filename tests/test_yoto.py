@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data_download import offline
-from iqa_core import settings
+from iqa_core import data, settings
 from iqa_core.yoto import (QUICK, SMOKE, YOTO, ChannelAttention, GatedAttention, HierarchicalAttention, Network,
                            SemanticDistortionAware, YOTOConfig, from_cells, to_cells)
 
@@ -301,3 +301,45 @@ def test_unknown_words_and_encoders_are_explained():
         YOTOConfig(task="both")
     with pytest.raises(ValueError, match=r"of strides \[16, 16, 16\]; YOTO needs 4, 8, 16 and 32. Take resnet50"):
         Network(dataclasses.replace(SMALL, encoder="vit_tiny_patch16_224"))
+
+
+@pytest.mark.parametrize("encoder, words", [
+    ("maxvit_nano_rw_256", "cannot take 64 x 64 pixels.*set crop=256"), ("coatnet_nano_rw_224", "cannot take 64 x 64.*set crop=224"),
+    ("beit_base_patch16_224", "of strides"), ("levit_128s", "of strides"), ("hiera_tiny_224", "cannot take 64 x 64.*crop=224"),
+    ("nasnetalarge", "makes maps of 31, 16, 8, 4, 2 positions from a crop of 64 pixels"),
+    ("resnet5O", "timm has no model 'resnet5O'; did you mean resnet50")])
+def test_an_encoder_that_does_not_fit_is_refused_before_any_image_is_read(encoder, words, monkeypatch):
+    dataset = data.load("offline").thin(12)
+    monkeypatch.setattr(data.Dataset, "image", lambda *_: pytest.fail("an image was read"))
+    with pytest.raises(ValueError, match=words) as caught:
+        YOTO(dataclasses.replace(SMALL, encoder=encoder)).fit(dataset)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"crop": 100}, "crop=100 must be a multiple of 32"), ({"crop": 16}, "crop=16 must be a whole number of at least 32"),
+    ({"crop": 64.0}, "crop=64.0"), ({"crop": -64}, "crop=-64"), ({"epochs": 0}, "epochs=0"), ({"epochs": 1.5}, "epochs=1.5"),
+    ({"batch": 0}, "batch=0"), ({"test_crops": 0}, "test_crops=0"), ({"lr": -1e-4}, "lr=-0.0001 must be a number above 0"),
+    ({"lr": 0}, "lr=0"), ({"lr": "fast"}, "lr='fast'"), ({"lr": float("inf")}, "lr=inf"), ({"encoder_rate": -1}, "encoder_rate=-1"),
+    ({"weight_decay": -1e-5}, "weight_decay=-1e-05"), ({"drop_path": 1.0}, "drop_path=1.0 must be a number from 0 to 0.99"),
+    ({"dropout": -0.1}, "dropout=-0.1"), ({"width": 1}, "width=1"), ({"encoder": ""}, "encoder='' must be a text that is not empty"),
+    ({"encoder": " "}, "encoder=' '"), ({"encoder": None}, "encoder=None"), ({"weights": ""}, "weights=''"),
+    ({"ha": "no"}, "ha='no' must be True or False"), ({"task": ["nr"]}, r"task=\['nr'\] is unknown"),
+    ({"as_code": True, "channel": "off"}, "with channel='off' it has no effect"),
+    ({"asks": "distorted", "ha": False}, "with ha=False it has no effect"),
+    ({"asks": "distorted", "task": "nr"}, "with task='nr' it has no effect")])
+def test_settings_that_cannot_work_or_change_nothing_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(SMALL, **changes)
+
+
+def test_what_a_variant_names_changes_the_network():
+    """Every setting that makes another variant gives another function; the others give the same."""
+    def scores(**changes):
+        torch.manual_seed(0)
+        net = Network(dataclasses.replace(SMALL, **changes)).eval()
+        return sum(p.numel() for p in net.parameters()), YOTO(dataclasses.replace(SMALL, **changes)).variant
+
+    assert scores(ha=False) == scores(ha=False, task_embedding=False)
+    assert len({scores(**changes) for changes in ({}, {"ha": False}, {"sda": False}, {"channel": "off"},
+                                                  {"task_embedding": False})}) == 5
