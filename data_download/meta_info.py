@@ -44,10 +44,10 @@ def read_meta_info(path: str | Path, folder: str | Path | None = None, split: st
         split: the column that becomes `split`; default `official_split`, else `split`, else none.
 
     Returns:
-        image, raw_score (range and DIRECTION OF THE SET), std (NaN if unknown) and, where the table has them,
-        reference, split, content, distortion, level; the columns of pyiqa's random splits keep
-        their names. The index
-        counts rows as a spreadsheet does: the first line of the file is row 1.
+        image, raw_score (range and DIRECTION OF THE SET), std (NaN if unknown) and, where the table
+        has them, reference, split, content, distortion, level; the columns of pyiqa's random splits
+        keep their names. The index counts rows as a spreadsheet does: the first line of the file is
+        row 1.
 
     Raises:
         DatasetError: an absent or torn file, no such column, a score that is no number, an unknown part.

@@ -1,8 +1,8 @@
 """How a method is judged: seeds x splits, medians with their spread, comparisons that respect the overlap.
 
-The protocol is that of CONTRIQUE, Re-IQA and ARNIQA: 70/10/20 splits by content, ten seeds, the median over
-them. An official test part is kept. Nothing that is learnt on one split reaches another. A table
-that is too small for such splits is cross-validated, ten times as well.
+The protocol is that of CONTRIQUE, Re-IQA and ARNIQA: 70/10/20 splits by content, ten seeds, the
+median over them. An official test part is kept. Nothing that is learnt on one split reaches
+another. A table that is too small for such splits is cross-validated, ten times as well.
 """
 
 import copy
@@ -82,30 +82,31 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
 
     A table that is too small for a 70/10/20 split (3 validation and 3 test images at least), and
     has no official test part, is cross-validated instead, with a warning that says what this can
-    tell. For each seed the contents are shuffled into k = 5 folds (fewer if there are fewer
-    contents). The images of each fold are predicted by a method that was trained on all others with
-    `val=None`, so its constants stay at their defaults. All n predictions together give the row of
-    the seed; its `split` is "5-fold". An official test part with too small a validation part is
-    kept; then the validation images train as well, and `val` is None.
+    tell. For each seed the contents are shuffled into k = 5 folds (5 contents or fewer: one each,
+    the same for every seed). The images of each fold are predicted by a method that was trained on
+    all others with `val=None`, so its constants stay at their defaults. All n predictions together
+    give the row of the seed; its `split` is "5-fold". An official test part with too small a
+    validation part is kept; then the validation images train as well, and `val` is None.
 
     Predictions of several trainings cannot be pooled as they are. What is tested is missing from
-    training, so the mean
-    of a training part is low where the test scores are high, and every regression starts at that
-    mean: with features that say nothing, the pooled SRCC of a ridge on 20 images is about -0.2, not
-    0, and with leave-one-out it may fall to -1. So from each prediction the mean of the same
-    training's predictions for its own training images is taken away. This changes no order within
-    one training, and in a simulation the mean SRCC was then 0.00. The mean of SRCCs within folds,
-    the other remedy, needs more than the 4 images that a fold has here.
+    training, so the mean of a training part is low where the test scores are high, and every
+    regression starts at that mean: with features that say nothing, the pooled SRCC of a ridge on 20
+    images is about -0.2, not 0, and with leave-one-out it may fall to -1. So from each prediction
+    the mean of the same training's predictions for its own training images is taken away. This
+    changes no order within one training, and in a simulation the mean SRCC was then 0.00. The mean
+    of SRCCs within folds, the other remedy, needs more than the 4 images that a fold has here.
 
     Args:
-        method: has a `name` (str), `score` or `predict` (see `predict`), and maybe `fit` and `variant`. If it has
-            `predictions(dataset) -> {what: (N,)}`, each of them gets a row, and `what` goes into its variant.
+        method: has a `name` (str), `score` or `predict` (see `predict`), and maybe `fit` and
+            `variant`. If it has `predictions(dataset) -> {what: (N,)}`, each of them gets a row,
+            and `what` goes into its variant.
         dataset: images with scores.
         seeds: seeds of `data.splits` or of the folds, and of torch before training.
         mode: "smoke", "quick", "full", or "" outside the notebooks.
         variant: what is special about this run; default `method.variant`, if any.
-        others: other sets. What was trained on a split of `dataset` is tested on the test part of the same seed of
-            each as well; the variant of such a row ends with ", from " and the name of `dataset`.
+        others: other sets. What was trained on a split of `dataset` is tested on the test part of
+            the same seed of each as well; the variant of such a row ends with ", from " and the
+            name of `dataset`.
 
     Returns:
         DataFrame. `images` counts the dataset, `n` the test and `n_train` the training images (0
@@ -120,7 +121,7 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
             beside a table that is cross-validated; as `predict`.
 
     Source of the bias: Parker, Günter, Bedo, Stratification bias in low signal microarray studies
-        (2007).
+    (2007).
 
     >>> from types import SimpleNamespace
     >>> oracle = SimpleNamespace(name="level", predict=lambda dataset: -dataset.table["level"])

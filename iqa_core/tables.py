@@ -1,5 +1,4 @@
-"""Tables that readers bring: the usual separators and encodings, every cell as text, and the words
-for parts.
+"""Tables that readers bring: how they are read, and the words for the parts of a split.
 
 A spreadsheet may write commas, semicolons or tabs, decimal points or commas, UTF-8 or UTF-16. All
 of them are read here; what cannot be read without a guess is said in one sentence.
