@@ -30,12 +30,9 @@ what), 2 if nothing could be scored or the command is wrong, 130 if it was stopp
 """
 
 
-class Terminated(KeyboardInterrupt):
-    """The system asks the process to end (SIGTERM)."""
-
-
-def _terminate(*_) -> None:
-    raise Terminated
+def _stop(*_) -> None:
+    """What the system asks for with SIGTERM is what a user asks for with Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def _parser(methods: tuple[str, ...]) -> argparse.ArgumentParser:
@@ -123,13 +120,14 @@ def _csv_problem(path: Path) -> str:
         return f"{path}: is a folder. Name a file in it, such as {path / 'scores.csv'}."
     if path.suffix.lower() in readable_suffixes():
         return f"{path}: is the name of an image. Name a file that ends with .csv."
-    existed = path.exists()
+    target = Path(os.path.realpath(path))  # a link stays a link
+    existed = target.exists()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target, "ab"):
             pass
         if not existed:
-            path.unlink()
+            target.unlink()
     except OSError as error:
         return f"{path}: cannot be written ({error.strerror}). Name another file."
     return ""
@@ -213,9 +211,9 @@ def _score(given: argparse.Namespace) -> int:
         problem = _write_csv(table, csv)
         if problem:
             complain(problem)
-    complain(_summary(table))
     if stopped is not None:
-        raise stopped
+        raise stopped  # it says how many images were scored
+    complain(_summary(table))
     if table[table.columns[1:-1]].isna().all(axis=None):
         return 2
     return int(len(errors) > 0 or problem != "" or not shown)
@@ -230,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     old_handler = None
     if threading.current_thread() is threading.main_thread():
-        old_handler = signal.signal(signal.SIGTERM, _terminate)
+        old_handler = signal.signal(signal.SIGTERM, _stop)
     try:
         # These need seconds, in which the user may stop the command too.
         from iqa_core import score
@@ -250,11 +248,12 @@ def main(arguments: list[str] | None = None) -> int:
             )
             return 2
         with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)  # whatever the environment says: it is shown
             warnings.showwarning = lambda message, *_: show(printable(str(message)), file=sys.stderr)
             return _score(given)
     except KeyboardInterrupt as stop:
         print(str(stop) or "Stopped before the first image; the same command starts again.", file=sys.stderr)
-        return 143 if isinstance(stop, Terminated) else 130
+        return 130
     finally:
         if old_handler is not None:
             signal.signal(signal.SIGTERM, old_handler)
