@@ -200,9 +200,9 @@ def transformer(name: str, weights: str | Path = "auto") -> tuple[nn.Module, str
 def expect_model(name: str) -> None:
     """ValueError if timm has no model of that name.
 
-    >>> expect_model("resnet5O")
+    >>> expect_model("")
     Traceback (most recent call last):
-    ValueError: timm has no model 'resnet5O'; did you mean resnet50, resnet50t, resnet50s?
+    ValueError: timm has no model ''; see timm.list_models().
     """
     if not isinstance(name, str) or not name or not timm.is_model(name):
         close = ", ".join(difflib.get_close_matches(str(name), timm.list_models(), n=3))

@@ -654,6 +654,16 @@ def _sorted_contents(content: np.ndarray) -> np.ndarray:
         return np.array(sorted(unique, key=str), dtype=object)
 
 
+def expect_same_size(dataset: Dataset, row: int, image: tuple[int, int], reference: tuple[int, int]) -> None:
+    """DatasetError if the image of a row and its reference differ in (height, width): they show other places."""
+    if tuple(image) != tuple(reference):
+        names = dataset.table.iloc[row]
+        raise DatasetError(
+            f"{dataset.name}: {names['image']} has {image[1]:.0f} x {image[0]:.0f} pixels, but its reference "
+            f"{names['reference']} has {reference[1]:.0f} x {reference[0]:.0f}, so they do not show the same places. "
+            "Replace one of them, or remove this row.")
+
+
 class _SeededOrder(Sampler):
     """Yields (row, seed) pairs. The crop of a picture depends on its pair alone, not on the worker that reads it."""
 
@@ -696,9 +706,7 @@ class _Crops(torch.utils.data.Dataset):
         stack = self.picture(names["image"], self.dataset.image, row)[None]
         if self.paired:
             reference = self.picture(names["reference"], self.dataset.reference, row)
-            if reference.shape != stack.shape[1:]:
-                raise DatasetError(f"{names['image']}: its size differs from its reference's. "
-                                   "Remove this row or replace the picture.")
+            expect_same_size(self.dataset, row, stack.shape[-2:], reference.shape[-2:])
             stack = torch.cat([stack, reference[None]])
         crop = images.from_uint8(images.crops(stack, self.size, "random", n=1, seed=seed)[0])
         if self.flip and seed % 2:

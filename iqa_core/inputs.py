@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from iqa_core import metrics
-from iqa_core.data import Dataset, DatasetError
+from iqa_core.data import Dataset, DatasetError, expect_same_size
 
 
 def expect_batch(x: Tensor, x_ref: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -45,16 +45,6 @@ def load_pair(dataset: Dataset, row: int) -> tuple[Tensor, Tensor]:
     image, reference = dataset.image(row), dataset.reference(row)
     expect_same_size(dataset, row, image.shape[-2:], reference.shape[-2:])
     return image, reference
-
-
-def expect_same_size(dataset: Dataset, row: int, image: tuple[int, int], reference: tuple[int, int]) -> None:
-    """DatasetError if the image of a row and its reference differ in (height, width)."""
-    if tuple(image) != tuple(reference):
-        names = dataset.table.iloc[row]
-        raise DatasetError(
-            f"{dataset.name}: {names['image']} has {image[1]:.0f} x {image[0]:.0f} pixels, but its reference "
-            f"{names['reference']} has {reference[1]:.0f} x {reference[0]:.0f}, so they do not show the same places. "
-            "Replace one of them, or remove this row.")
 
 
 def expect_training(train: Dataset, val: Dataset | None, references: bool) -> None:

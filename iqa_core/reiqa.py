@@ -17,8 +17,8 @@ from torch import nn
 from iqa_core import backbones, data, metrics
 from iqa_core.baselines import FeatureMethod, features_and_sizes, fingerprint, halve, ridge_score, ridges
 from iqa_core.contrast import expert, network
-from iqa_core.data import Dataset
-from iqa_core.inputs import expect_batch, expect_same_size
+from iqa_core.data import Dataset, expect_same_size
+from iqa_core.inputs import expect_batch
 from iqa_core.settings import expect_positive, expect_switch, expect_text, expect_words, from_saved, said, to_save
 
 ALPHAS = np.geomspace(1e-3, 1e3, 100)

@@ -164,9 +164,8 @@ def test_fit_and_predict_refuse_a_reference_of_another_size(name, spoil, dataset
     method = full_reference_methods(tmp_path)[name]
     spoil(dataset)
     for parts in ((dataset,), (good, dataset)):
-        with pytest.raises(data.DatasetError) as caught:
+        with pytest.raises(data.DatasetError, match="1-[012].png has 48 x 40 pixels, but its reference 1.png has "):
             method.fit(*parts)
-        assert "1-0.png" in str(caught.value) or "1-1.png" in str(caught.value) or "1-2.png" in str(caught.value)
     method.fit(good)
     sizes = "has 48 x 40 pixels, but its reference 1.png has " + ("56 x 40" if spoil is widen else "40 x 48")
     with pytest.raises(data.DatasetError, match=f"1-0.png {sizes}"):
