@@ -368,12 +368,13 @@ class Kept(dict, AbstractContextManager):
         self.changed = False
 
     def remove(self) -> None:
-        """The work is done, and nobody needs the file any more."""
+        """The work is done, and nobody needs the file any more, nor its lock."""
         self.changed = False
         if self.lost:
             return
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
+            self.path.with_name(self.path.name + ".lock").unlink()
 
     def _warn(self) -> None:
         """One warning, when there is the first row that is not kept."""

@@ -1,13 +1,23 @@
-"""Whole files or none: a killed writer, two writers at once."""
+"""Whole files or none, files that are found, and caches that may fail: killed writers, two writers, full disks."""
 
+import errno
+import io
+import itertools
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 import time
+import warnings
+from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 
-from iqa_core import files
+from data_download import layouts
+from iqa_core import baselines, color, data, files, images
 
 
 def test_atomic_keeps_the_old_file_when_the_writer_fails(tmp_path):
@@ -80,6 +90,35 @@ def test_places_follow_the_environment(monkeypatch, tmp_path):
     assert files.cache_dir() == tmp_path and files.data_root() == tmp_path / "data"
     monkeypatch.setenv("IQA_DATA", str(tmp_path / "sets"))
     assert files.data_root() == tmp_path / "sets"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("IQA_CACHE", "~/my cache")
+    monkeypatch.setenv("IQA_DATA", "~/sets")
+    assert files.cache_dir() == tmp_path / "my cache" and files.data_root() == tmp_path / "sets"
+    monkeypatch.setenv("IQA_CACHE", "")
+    monkeypatch.setenv("IQA_DATA", "")
+    assert files.cache_dir() == tmp_path / ".cache" / "seeing-quality" and files.data_root() == files.cache_dir() / "data"
+
+
+def fails(error: Exception):
+    def raise_it(*_, **__):
+        raise error
+
+    return raise_it
+
+
+@pytest.mark.parametrize("chosen", [None, "", "~/cache", "~nobody_of_this_name/cache"])
+def test_without_a_home_the_cache_lies_among_temporary_files(chosen, tmp_path, monkeypatch):
+    monkeypatch.delenv("IQA_DATA", raising=False)
+    monkeypatch.delenv("IQA_CACHE", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("IQA_CACHE", chosen)
+    monkeypatch.delenv("HOME", raising=False)
+    import pwd
+
+    monkeypatch.setattr(pwd, "getpwuid", fails(KeyError("uid not found")))
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path))
+    with pytest.warns(UserWarning, match="no home folder is known, so the cache lies in"):
+        assert files.data_root().is_relative_to(tmp_path)
 
 
 def _wait_for(path):
@@ -87,3 +126,237 @@ def _wait_for(path):
     while not path.exists():
         assert time.time() < deadline
         time.sleep(0.01)
+
+
+# --- files that are found -------------------------------------------------------------------------
+
+
+def place(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_hidden_files_and_what_systems_leave_are_left_out(tmp_path):
+    place(tmp_path / ".cache", "b/c.png", "a.txt", "z.png", "b/.c.png", "._z.png", ".thumbs/t.png", "__MACOSX/z.png",
+          "Thumbs.db", "b/@eaDir/c.png", "desktop.ini", ".DS_Store", "B.png")
+    expected = ["B.png", "a.txt", "b/c.png", "z.png"]
+    assert files.file_names(tmp_path / ".cache") == expected  # the folder itself may be hidden
+    assert files.find_files(tmp_path / ".cache") == [tmp_path / ".cache" / name for name in expected]
+    assert layouts.Tree(tmp_path / ".cache").paths == expected
+    assert files.find_files(tmp_path / "nowhere") == [] == files.file_names(tmp_path / ".cache" / "z.png")
+
+
+def test_links_are_followed_and_loops_are_not(tmp_path):
+    place(tmp_path, "sets/a/x.png", "sets/b/y.png", "elsewhere/deep/z.png", "outside.png")
+    sets = tmp_path / "sets"
+    for name, target in {"link": tmp_path / "elsewhere", "file.png": tmp_path / "outside.png", "up": tmp_path, "self": sets,
+                         "a/over": sets / "b", "b/over": sets / "a", "root": "/", "gone": "nowhere"}.items():
+        (sets / name).symlink_to(target)
+    (tmp_path / "elsewhere" / "deep" / "back").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "same").symlink_to(sets)
+    expected = ["a/over/y.png", "a/x.png", "b/over/x.png", "b/y.png", "file.png", "gone", "link/deep/z.png"]
+    assert files.file_names(sets) == files.file_names(tmp_path / "same") == expected
+    assert files.file_names(str(sets) + "/") == layouts.Tree(sets).paths == expected
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    place(tmp_path, "a/x.png", "locked/y.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.warns(UserWarning, match="locked: this folder cannot be read .Permission denied."):
+        assert files.file_names(tmp_path) == ["a/x.png"]
+
+
+def test_pristine_sets_hold_every_image_that_pillow_reads(tmp_path):
+    place(tmp_path, "a.png", "b.WEBP", "c.tiff", "notes.txt", "below/d.png", "._a.png")
+    assert layouts.pristine(tmp_path)["image"].tolist() == ["a.png", "b.WEBP", "c.tiff"]
+
+
+# --- caches ---------------------------------------------------------------------------------------
+
+
+def test_code_hash_follows_the_code(tmp_path, monkeypatch):
+    for name, text in (("a.py", "x = 1"), ("b.py", "x = 2"), ("c.txt", "x")):
+        (tmp_path / name).write_text(text)
+
+    def fresh(*items):
+        files._code_hash.cache_clear()  # as in another process
+        return files.code_hash(*items)
+
+    before = fresh(tmp_path)
+    assert len(before) == 12 and before == fresh(tmp_path / "a.py", tmp_path / "b.py") != fresh(tmp_path / "a.py")
+    (tmp_path / "c.txt").write_text("y")
+    assert fresh(tmp_path) == before
+    (tmp_path / "b.py").write_text("x = 3")
+    assert fresh(tmp_path) != before
+    assert fresh(color) == fresh(color.__file__) != fresh(images)
+
+
+def test_rows_of_any_kind_come_back_and_a_damaged_file_counts_as_empty(tmp_path):
+    path = tmp_path / "rows.pt"
+    name = os.fsdecode(b"caf\xe9 \xe2\x98\x83")
+    with files.Kept(path) as rows:
+        rows[name] = [0.1, float("nan")]
+    with files.Kept(path) as rows:
+        assert rows[name][0].item() == 0.1 and rows[name][1].isnan()  # float64, as in the list
+    whole = path.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"text"):
+        path.write_bytes(content)
+        with pytest.warns(UserWarning, match="rows.pt: what was computed before is damaged"), files.Kept(path) as rows:
+            assert rows == {}
+    for content in ({"names": ["a"]}, {"names": ["a", "b"], "rows": torch.ones(1, 2)}, {"names": None, "rows": None}):
+        files.write_tensors(path, content)
+        with pytest.warns(UserWarning, match="damaged"), files.Kept(path) as rows:
+            assert rows == {}
+
+
+def test_rows_that_are_not_new_are_not_written_again(tmp_path, monkeypatch):
+    path = tmp_path / "rows.pt"
+    with files.Kept(path) as rows:
+        rows["a"] = torch.ones(2)
+    monkeypatch.setattr(files, "write_tensors", fails(AssertionError("written")))
+    with files.Kept(path) as rows:
+        assert [*rows] == ["a"]
+    with files.Kept(path) as rows:
+        rows.remove()
+    assert os.listdir(tmp_path) == []
+
+
+BROKEN = {
+    "no folder": lambda patch, path: Path("/proc/cache/rows.pt"),
+    "a file": lambda patch, path: path.parent.touch() or path,
+    "read-only": lambda patch, path: patch.setattr(files.Path, "mkdir", fails(PermissionError(errno.EROFS, "Read-only"))) or path,
+    "lock": lambda patch, path: patch.setattr(files.FileLock, "acquire", fails(OSError(errno.ENOLCK, "No locks"))) or path,
+    "full": lambda patch, path: patch.setattr(files, "write_tensors", fails(OSError(errno.ENOSPC, "No space"))) or path,
+    "torch": lambda patch, path: patch.setattr(torch, "save", fails(RuntimeError("unexpected pos 64\nmore"))) or path,
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_cache_that_cannot_be_written_gets_one_warning(how, tmp_path, monkeypatch):
+    path = BROKEN[how](monkeypatch, tmp_path / "folder" / "rows.pt")
+    clock = itertools.count(step=61)
+    monkeypatch.setattr(files, "monotonic", lambda: next(clock))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with files.Kept(path) as rows:
+            for i in range(5):
+                rows[str(i)] = torch.ones(2)
+        assert len(rows) == 5
+    assert len(said) == 1 and "intermediate results are not kept" in str(said[0].message)
+    assert "\n" not in str(said[0].message)
+
+
+def test_a_read_only_cache_is_still_read(tmp_path, monkeypatch):
+    with files.Kept(tmp_path / "rows.pt") as rows:
+        rows["a"] = torch.ones(2)
+    monkeypatch.setattr(files.FileLock, "acquire", fails(PermissionError(errno.EACCES, "Permission denied")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with files.Kept(tmp_path / "rows.pt") as rows:
+            assert [*rows] == ["a"]  # nothing is new, so nothing is lost
+
+
+@pytest.mark.parametrize("how", ["no folder", "full"])
+def test_features_are_computed_without_a_cache(how, tmp_path, monkeypatch):
+    for i in range(4):
+        images.save(tmp_path / f"{i}.png", torch.full((3, 16, 16), i / 4))
+    pd.DataFrame({"image": [f"{i}.png" for i in range(4)], "score": [1, 2, 3, 4]}).to_csv(tmp_path / "own.csv")
+    dataset = data.from_csv(tmp_path / "own.csv", low=1, high=5)
+    path = BROKEN[how](monkeypatch, tmp_path / "cache" / "rows.pt")
+    monkeypatch.setenv("IQA_CACHE", str(path.parent))
+    with pytest.warns(UserWarning, match="intermediate results are not kept"):
+        found = baselines.features(dataset, lambda x: x.mean((2, 3)), "mean")
+    assert found[:, 0].tolist() == pytest.approx([0, 0.25, 0.5, 0.75], abs=0.01)
+
+
+def test_a_set_that_cannot_be_made_is_said(tmp_path):
+    with pytest.raises(ValueError, match="/proc/cache/set: cannot be made .*Set IQA_CACHE"):
+        files.prepare("/proc/cache/set", lambda folder: None)
+
+
+def hold(path: Path, seconds: float) -> None:
+    with files.locked(path):
+        path.with_name("started").touch()
+        time.sleep(seconds)
+
+
+def test_who_waits_for_another_process_says_so_or_does_not_wait(tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path / "rows.pt", 5))
+    process.start()
+    _wait_for(tmp_path / "started")
+    with pytest.warns(UserWarning, match="another process is at the same work"):
+        with files.Kept(tmp_path / "rows.pt", wait=False) as rows:
+            rows["a"] = torch.ones(2)
+    assert not (tmp_path / "rows.pt").exists() and process.is_alive()
+    with pytest.warns(UserWarning, match="rows.pt: another process works on it; waiting"):
+        with files.Kept(tmp_path / "rows.pt") as rows:
+            rows["b"] = torch.ones(2)
+    assert (tmp_path / "rows.pt").exists()
+    process.join()
+
+
+def test_a_lock_does_not_wait_for_itself_nor_for_a_dead_process(tmp_path):
+    with files.locked(tmp_path / "a"), files.locked(tmp_path / "a"):
+        pass
+    process = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path / "a", 60))
+    process.start()
+    _wait_for(tmp_path / "started")
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    with files.locked(tmp_path / "a", wait=False):
+        refused = []
+        other = threading.Thread(target=lambda: refused.append(is_refused(tmp_path / "a")))
+        other.start()
+        other.join()
+        assert refused == [True]  # another thread of this process waits too
+
+
+def is_refused(path: Path) -> bool:
+    """Is the lock refused?"""
+    try:
+        with files.locked(path, wait=False):
+            return False
+    except files.Timeout:
+        return True
+
+
+def test_a_lock_that_cannot_be_made_raises_at_once():
+    with pytest.raises(OSError):
+        with files.locked("/proc/scores.csv"):
+            pass
+
+
+# --- the console ----------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_shown_becomes_an_escape(monkeypatch):
+    assert files.printable(os.fsdecode(b"caf\xe9\x1b[31m\r\n ")) == "caf\\udce9\\x1b[31m\\r\\n "
+    assert files.printable("naïve ☃\u3000") == "naïve ☃\u3000"
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    files.plain_console()
+    assert files.show("naïve", os.fsdecode(b"\xe9"))
+    assert stream.buffer.getvalue() == b"na\\xefve\n\\udce9\n"
+
+
+@pytest.mark.parametrize("target, fine", [("pipe", True), ("/dev/full", False)])
+def test_printing_goes_on_where_nobody_reads(target, fine, monkeypatch, capsys):
+    if target == "pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+        stream = os.fdopen(writer, "w")
+    else:
+        stream = open(target, "w")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert files.show("a") is fine
+    assert files.show("b") is True  # into nothing
+    stream.close()
+    assert ("cannot be written" in capsys.readouterr().err) is not fine
