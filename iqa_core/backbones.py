@@ -78,12 +78,13 @@ class Pyramid(nn.Module):
             x = F.pad(x, (0, right, 0, down), mode="replicate")
         try:
             maps = self.net(x)
-        except (AssertionError, RuntimeError) as error:  # timm's many ways to say that a network does not take this size
+        except (AssertionError, RuntimeError) as error:  # timm's ways to refuse a size
             if "memory" in str(error):
                 raise
             own = config.input_size[-1]
-            raise ValueError(f"{self.name} cannot take {height} x {width} pixels{_reason(error)}; its own size is {own} x "
-                             f"{own}: cut crops with images.crops(x, {own}), set crop={own} in a config, or take another "
+            raise ValueError(f"{self.name} cannot take {height} x {width} pixels{_reason(error)}; "
+                             f"its own size is {own} x {own}: cut crops with images.crops(x, "
+                             f"{own}), set crop={own} in a config, or take another "
                              "backbone.") from error
         if str(getattr(self.net, "output_fmt", "")).endswith("NHWC"):
             maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
@@ -99,16 +100,16 @@ def _reason(error: Exception) -> str:
 def expect_crop(net: Pyramid, crop: int) -> None:
     """Try a crop of a pyramid's maps before a training begins.
 
-    Some networks take one size only, or their maps are a little smaller than their strides say. A method whose parts are
-    sized by the strides would fail in its first step, or later.
+    Some networks take one size only, or their maps are a little smaller than their strides say. A
+    method whose parts are sized by the strides would fail in its first step, or later.
 
     Raises:
         ValueError: the network does not take the crop, or a map is not ceil(crop / stride) wide.
 
     >>> expect_crop(pyramid("inception_v3", weights="random"), 96)
     Traceback (most recent call last):
-    ValueError: inception_v3 makes maps of 45, 20, 9, 4, 1 positions from a crop of 96 pixels, where its strides 2, 4, 8,
-    16, 32 promise 48, 24, 12, 6, 3. Take another backbone, such as resnet50, or another crop.
+    ValueError: inception_v3 makes maps of 45, 20, 9, 4, 1 positions from a crop of 96 pixels, where
+    its strides 2, 4, 8, 16, 32 promise 48, 24, 12, 6, 3. Take another backbone, such as resnet50, or another crop.
     """
     with torch.inference_mode():
         like = next(net.parameters())
@@ -116,18 +117,21 @@ def expect_crop(net: Pyramid, crop: int) -> None:
     found = [m.shape[-1] for m in maps]
     wanted = [-(-crop // stride) for stride in net.strides]
     if found != wanted:
-        found, strides, wanted = (", ".join(map(str, numbers)) for numbers in (found, net.strides, wanted))
-        raise ValueError(f"{net.name} makes maps of {found} positions from a crop of {crop} pixels, where its strides "
-                         f"{strides} promise {wanted}. Take another backbone, such as resnet50, or another crop.")
+        found = ", ".join(map(str, found))
+        strides = ", ".join(map(str, net.strides))
+        wanted = ", ".join(map(str, wanted))
+        raise ValueError(f"{net.name} makes maps of {found} positions from a crop of {crop} "
+                         f"pixels, where its strides {strides} promise {wanted}. Take another "
+                         "backbone, such as resnet50, or another crop.")
 
 
 def expect_any_size(net: nn.Module, name: str) -> None:
-    """ValueError if a network does not take images of any size, as methods need that look at whole images.
+    """ValueError if a network does not take images of any size, as whole images are.
 
     >>> expect_any_size(pyramid("maxvit_tiny_tf_224", weights="random"), "maxvit_tiny_tf_224")
     Traceback (most recent call last):
-    ValueError: maxvit_tiny_tf_224 (made for 224 x 224 pixels) does not take images of any size, but this method looks at
-    whole images. Take a convolutional network, such as resnet50 or tf_efficientnet_lite0.
+    ValueError: maxvit_tiny_tf_224 (made for 224 x 224 pixels) does not take images of any size, but
+    this method looks at whole images. Take a convolutional network, such as resnet50 or tf_efficientnet_lite0.
     """
     like = next(net.parameters())
     try:
@@ -135,9 +139,9 @@ def expect_any_size(net: nn.Module, name: str) -> None:
             net(torch.zeros(1, 3, 70, 50, dtype=like.dtype, device=like.device))
     except (AssertionError, RuntimeError, ValueError) as error:
         height, width = timm.get_pretrained_cfg(name).input_size[-2:]
-        raise ValueError(f"{name} (made for {height} x {width} pixels) does not take images of any size, but this method "
-                         "looks at whole images. Take a convolutional network, such as resnet50 or "
-                         "tf_efficientnet_lite0.") from error
+        raise ValueError(f"{name} (made for {height} x {width} pixels) does not take images of any "
+                         "size, but this method looks at whole images. Take a convolutional "
+                         "network, such as resnet50 or tf_efficientnet_lite0.") from error
 
 
 def pyramid(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto", drop_path: float = 0.0) -> Pyramid:

@@ -21,8 +21,9 @@ from iqa_core.files import Kept, cache_dir, code_hash, progress, read_tensors, s
 from iqa_core.inputs import expect_batch, expect_training, load_pair
 
 # Whatever a method's features depend on: they are computed anew when one of these files changes.
-_FEATURE_CODE = [Path(__file__).with_name(name) for name in ("images.py", "baselines.py", "backbones.py", "contrast.py",
-                                                            "reiqa.py")]
+_FEATURE_CODE = [
+    Path(__file__).with_name(name)
+    for name in ("images.py", "baselines.py", "backbones.py", "contrast.py", "reiqa.py")]
 _SHAPES = torch.arange(0.2, 10.0005, 0.001, dtype=torch.float64)  # shape parameters that BRISQUE chooses from
 
 
@@ -48,10 +49,11 @@ class FullReference:
         self.name = metric
 
     def score(self, x: torch.Tensor, x_ref: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, 3, H, W) and its reference, both in [0, 1] and of any float type -> (B,), HIGHER = BETTER.
+        """(B, 3, H, W) in [0, 1] of any float type, and its reference -> (B,), HIGHER = BETTER.
 
         Raises:
-            ValueError: no reference, no such batches, other sizes, or images that are too small for the metric.
+            ValueError: no reference, no such batches, other sizes, or images that are too small for
+                the metric.
         """
         if x_ref is None:
             raise ValueError(f"{self.name} needs the reference: score(x, x_ref).")
@@ -76,7 +78,8 @@ class FullReference:
             try:
                 scores[i] = self.score(x[None], x_ref[None]).item()
             except ValueError as error:
-                raise ValueError(f"{dataset.name}: {dataset.table['image'].iloc[i]}: {error}") from error
+                raise ValueError(f"{dataset.name}: {dataset.table['image'].iloc[i]}: "
+                                 f"{error}") from error
         return scores
 
 
@@ -88,10 +91,11 @@ def halve(x: torch.Tensor) -> torch.Tensor:
 def features(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], key: str) -> np.ndarray:
     """Features of every image of a dataset, computed once an image and kept in the cache folder.
 
-    A row is found again by the image's path, size and time of change: all splits share one cache, and a
-    replaced image is computed anew. Images go one by one: on a CPU that is faster than batches. The file is
-    written every minute, so a run that is killed loses no more. Its name holds a hash of the code that computes the
-    features of this kit's methods; for an `extract` of your own, change `key` when you change what it does.
+    A row is found again by the image's path, size and time of change: all splits share one cache,
+    and a replaced image is computed anew. Images go one by one: on a CPU that is faster than
+    batches. The file is written every minute, so a run that is killed loses no more. Its name holds
+    a hash of the code that computes the features of this kit's methods; for an `extract` of your
+    own, change `key` when you change what it does.
 
     Args:
         dataset: any dataset.
@@ -110,7 +114,7 @@ def features(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], 
 
 def features_and_sizes(dataset: Dataset, extract: Callable[[torch.Tensor], torch.Tensor], key: str
                        ) -> tuple[np.ndarray, np.ndarray]:
-    """As `features`, and the (height, width) of every image as it was read, (N, 2), from the same cache."""
+    """As `features`, and from the same cache the (height, width) of every image as read, (N, 2)."""
     named = f"{Path(dataset.root).resolve()} {key} {code_hash(*_FEATURE_CODE)}"
     digest = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     path = cache_dir() / "features" / f"{dataset.name}-{digest}.pt"
@@ -122,8 +126,8 @@ def features_and_sizes(dataset: Dataset, extract: Callable[[torch.Tensor], torch
             x = dataset.image(i)[None]
             found = extract(x)[0].float().cpu()
             if not found.isfinite().all():
-                raise ValueError(f"{dataset.name}: a feature of {names[i]} is no number. Look at that image, and at the "
-                                 "weights of the method.")
+                raise ValueError(f"{dataset.name}: a feature of {names[i]} is no number. Look at "
+                                 "that image, and at the weights of the method.")
             known[keys[i]] = torch.cat([found, torch.tensor(x.shape[-2:], dtype=torch.float32)])
     rows = torch.stack([known[row_key] for row_key in keys]).numpy()
     return rows[:, :-2], rows[:, -2:]
@@ -132,9 +136,9 @@ def features_and_sizes(dataset: Dataset, extract: Callable[[torch.Tensor], torch
 class FeatureMethod:
     """What BRISQUE, the frozen backbone and Re-IQA share: features from the cache, a regression, and one small file.
 
-    A child brings `extract` (images to features), the `key` of its cache, its `settings` (arguments of its
-    constructor), `grid` and `default` for the constants of its regression, `_candidates` and `_regress`, and
-    `_STATE`, the names of what `_candidates` yields.
+    A child brings `extract` (images to features), the `key` of its cache, its `settings` (arguments
+    of its constructor), `grid` and `default` for the constants of its regression, `_candidates` and
+    `_regress`, and `_STATE`, the names of what `_candidates` yields.
     """
 
     _STATE: tuple[str, ...] = ()
@@ -147,11 +151,12 @@ class FeatureMethod:
         has none. Without `val` the constants are `default`.
 
         Raises:
-            DatasetError: an empty part, a score that is no number, or in the full-reference form an image without a
-                reference of its size.
+            DatasetError: an empty part, a score that is no number, or in the full-reference form an
+                image without a reference of its size.
         """
         expect_training(train, val, references=self._compares())
-        candidates = self._candidates(self._features(train), train.scores, [self.default] if val is None else self.grid)
+        constants = [self.default] if val is None else self.grid
+        candidates = self._candidates(self._features(train), train.scores, constants)
         if val is None:
             self.state = next(iter(candidates))
             return self
@@ -165,9 +170,10 @@ class FeatureMethod:
         return self
 
     def score(self, x: torch.Tensor, x_ref: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, 3, H, W) in [0, 1], of any float type -> (B,), HIGHER = BETTER, on the scale of the scores.
+        """(B, 3, H, W) in [0, 1], of any float type -> (B,), HIGHER = BETTER.
 
-        It is a regression, so scores may lie outside of the scale. Ignores x_ref.
+        It estimates the scores that it was fitted on, by a regression: so it may lie outside of
+        their scale. Ignores x_ref.
         """
         state = self._fitted()
         x, _ = expect_batch(x)
@@ -199,14 +205,14 @@ class FeatureMethod:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: the file is damaged, another method's, of another version of this kit, or was fitted on a
-                backbone with other weights than it has now.
+            ValueError: the file is damaged, another method's, of another version of this kit, or
+                was fitted on a backbone with other weights than it has now.
         """
         saved = read_tensors(path, cls.name)
         method = cls._from_settings(saved.get("settings"), path)
         if method.key != saved.get("key"):
-            raise ValueError(f"{path}: was fitted on {saved.get('key')!r}, but this {cls.__name__} computes "
-                             f"{method.key!r}. Fit it again, or use the same weights.")
+            raise ValueError(f"{path}: was fitted on {saved.get('key')!r}, but this {cls.__name__} "
+                             f"computes {method.key!r}. Fit it again, or use the same weights.")
         method.state = cls._checked_state(saved.get("state"), path)
         return method
 
@@ -216,8 +222,9 @@ class FeatureMethod:
         try:
             return cls(**settings)
         except TypeError as error:
-            raise ValueError(f"{path}: its settings are not those of this {cls.__name__} ({error}). Fit it again, or "
-                             "load it with the version of this kit that wrote it.") from error
+            raise ValueError(f"{path}: its settings are not those of this {cls.__name__} "
+                             f"({error}). Fit it again, or load it with the version of this kit "
+                             "that wrote it.") from error
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -227,14 +234,16 @@ class FeatureMethod:
         remedy = "Fit it again, or load it with the version of this kit that wrote it."
         if not isinstance(state, dict) or set(state) != set(cls._STATE):
             has = ", ".join(map(str, state)) if isinstance(state, dict) else "nothing"
-            raise ValueError(f"{path}: a fitted {cls.name} holds {', '.join(cls._STATE)}, but this file holds {has}. "
-                             f"{remedy}")
+            raise ValueError(f"{path}: a fitted {cls.name} holds {', '.join(cls._STATE)}, but this "
+                             f"file holds {has}. {remedy}")
         try:
             arrays = {name: value.numpy() for name, value in state.items()}
             zero = np.zeros((1, len(arrays[cls._STATE[0]])), dtype=np.float32)
-            fits = cls._regress(zero, arrays).shape == (1,) and all(np.isfinite(array).all() for array in arrays.values())
+            fits = cls._regress(zero, arrays).shape == (1,)
+            fits = fits and all(np.isfinite(array).all() for array in arrays.values())
         except (AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: its numbers do not go together ({error}). {remedy}") from error
+            raise ValueError(f"{path}: its numbers do not go together ({error}). "
+                             f"{remedy}") from error
         if not fits:
             raise ValueError(f"{path}: its numbers do not go together. {remedy}")
         return arrays
@@ -337,7 +346,7 @@ class Brisque(FeatureMethod):
     """
 
     name = "brisque"
-    key = "brisque features 1"  # in weight files: the number rises when features of the same name mean something else
+    key = "brisque features 1"  # in weight files; rises when these features mean something else
     settings: dict = {}
     _STATE = ("low", "span", "C", "gamma", "z", "a", "b")
     grid = [(c, gamma) for c in (4, 16, 64, 256) for gamma in (0.0125, 0.05, 0.2)]

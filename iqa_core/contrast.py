@@ -94,7 +94,8 @@ def network(name: str, weights: str | Path = "random") -> nn.Module:
 def _tensors(path: str | Path) -> dict[str, Tensor]:
     """The backbone's tensors of a checkpoint, by their names in the backbone."""
     raw = read_tensors(path)
-    for name in ("state_dict", "model", "net"):  # MoCo; PyContrast, Re-IQA and `save_expert`; a checkpoint of `pretrain`
+    # MoCo; PyContrast, Re-IQA and `save_expert`; a checkpoint of `pretrain`
+    for name in ("state_dict", "model", "net"):
         if isinstance(raw.get(name), dict) and raw[name]:
             raw = raw[name]
             break
@@ -113,8 +114,8 @@ def expert(path: str | Path) -> nn.Module:
                          "contrast.save_expert and give its path as quality=, or use experts='content'.")
     config = read_tensors(path).get("config", {"backbone": "resnet50"})
     if not isinstance(config, dict) or not isinstance(config.get("backbone"), str):
-        raise ValueError(f"{path}: its config does not name the backbone of the quality expert. Write the expert again "
-                         "with contrast.save_expert.")
+        raise ValueError(f"{path}: its config does not name the backbone of the quality expert. "
+                         "Write the expert again with contrast.save_expert.")
     try:
         backbones.expect_model(config["backbone"])
     except ValueError as error:
@@ -170,14 +171,15 @@ class MoCo(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """New keys (N, dim) take the place of the oldest; of more than the queue holds only the last ones stay.
+        """New keys (N, dim) take the place of the oldest; of too many, only the last ones stay.
 
-        More come where many processes gather theirs: 8 GPUs with 15,120 keys each and a queue of 65,536.
+        Many come where processes gather theirs: 8 GPUs with 15,120 keys each, a queue of 65,536.
         """
         length = len(self.queue)
         end = self.position + len(keys)
         last = keys[-length:]
-        places = (end - len(last) + torch.arange(len(last), device=keys.device)) % length  # each place once
+        offsets = torch.arange(len(last), device=keys.device)
+        places = (end - len(last) + offsets) % length  # each place once
         self.queue[places] = last
         self.position.copy_(end % length)
 
@@ -228,8 +230,8 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
         directions, 0 = collapsed to one point; of codes in training, with the batch norm of their own batch).
 
     Raises:
-        ValueError: fewer pictures than a step takes, or than all steps of an epoch take; or a checkpoint of other
-            settings.
+        ValueError: fewer pictures than a step takes, or than all steps of an epoch take; or a
+            checkpoint of other settings.
         RuntimeError: the loss is not finite.
     """
     if len(pictures) < config.batch:
@@ -238,8 +240,9 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
     per_epoch = len(pictures) // config.batch / running_on.num_processes  # steps
     steps = round(config.epochs * per_epoch)
     if steps < 1:
-        raise ValueError(f"epochs={config.epochs:g} of {len(pictures)} pictures, {config.batch} a step in each of "
-                         f"{running_on.num_processes} processes, are no step at all: give more epochs or pictures.")
+        raise ValueError(f"epochs={config.epochs:g} of {len(pictures)} pictures, {config.batch} a "
+                         f"step in each of {running_on.num_processes} processes, are no step at "
+                         "all: give more epochs or pictures.")
     torch.manual_seed(config.seed)
     model = MoCo(config).to(running_on.device)
     if config.optimiser == "lars":  # biases and scales of norms get plain SGD without decay
@@ -255,7 +258,8 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
             model.train()
             for step in range(math.ceil(config.queue / (config.batch * config.pairs))):
                 batch = [pictures[i] for i in _rows(step, len(pictures), config)]
-                made = make_pairs(batch, config, _generator(config.seed, 2, step), running_on.device)
+                generator = _generator(config.seed, 2, step)
+                made = make_pairs(batch, config, generator, running_on.device)
                 model.enqueue(model.code(made.keys))
 
     def batches(step: int) -> Iterator[Pairs]:  # made here, at full precision: a loss may be computed at half
@@ -276,13 +280,15 @@ def pretrain(pictures: Sequence[Tensor], config: PretrainConfig, checkpoint: str
     def follow(*_) -> None:
         model.follow(config.momentum)
         if queued:
-            model.enqueue(running_on.gather(torch.cat(latest)))  # after the loss: a key is never the negative of its own query
+            # after the loss: a key is never the negative of its own query
+            model.enqueue(running_on.gather(torch.cat(latest)))
         latest.clear()
 
     learner.register_step_post_hook(follow)
     made_of = {"config": to_save(config), "pictures": about(pictures)}
     rates = [learning_rate(step / per_epoch, config) for step in range(steps)]
-    table = fit(model, learner, loss, batches, steps, every * running_on.gradient_accumulation_steps,
+    every = every * running_on.gradient_accumulation_steps
+    table = fit(model, learner, loss, batches, steps, every,
                 lambda step: rates[step] / config.lr, checkpoint, made_of, begin, what="pretraining")
     return model, table.assign(step=range(steps), lr=rates)
 

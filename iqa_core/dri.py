@@ -31,13 +31,16 @@ from iqa_core.inputs import expect_batch, expect_training
 from iqa_core.pairs import cut
 from iqa_core.predictor import Predictor
 from iqa_core.restorer import Restorer
-from iqa_core.settings import (expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words,
-                               said, to_save)
+from iqa_core.settings import (
+    expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words, said,
+    to_save)
 from iqa_core.train import CropMethod, accelerator, fit, groups, numbers, run_settings
 
-# Whatever the trainings before the scores depend on: they are made anew when one of these files changes.
-_STAGE_CODE = [Path(__file__).with_name(name) for name in ("images.py", "distortions.py", "color.py", "backbones.py", "pairs.py",
-                                                          "extractor.py", "restorer.py", "train.py", "dri.py")]
+# What the trainings before the scores depend on: where a file changes, they are made anew.
+_STAGE_CODE = [
+    Path(__file__).with_name(name)
+    for name in ("images.py", "distortions.py", "color.py", "backbones.py", "pairs.py",
+                 "extractor.py", "restorer.py", "train.py", "dri.py")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,48 +91,52 @@ class DRIConfig:
         expect_text(self, "weights")
         expect_text(self, "encoder", "rs", empty=True)
         expect_switch(self, "split", "quality", "degradation", "assist", "joint")
-        expect_whole(self, 1, "contents", "degradations", "sequence", "epochs", "batch", "test_crops")
-        expect_whole(self, 1, "steps", "restore_steps")
+        expect_whole(self, 1, "contents", "degradations", "sequence", "steps", "restore_steps")
+        expect_whole(self, 1, "epochs", "batch", "test_crops")
         expect_whole(self, 2, "restorer")
         expect_whole(self, 8, "width")
         expect_whole(self, 16, "crop", "patch")
         expect_whole(self, 0, "seed")
         expect_positive(self, "temperature", "lr", "lr1", "lr2")
-        expect_number(self, 0, math.inf, "decorrelation", "lambda_rec", "lambda_rs", "trained_rate", "weight_decay")
+        expect_number(self, 0, math.inf, "decorrelation", "lambda_rec", "lambda_rs")
+        expect_number(self, 0, math.inf, "trained_rate", "weight_decay")
         if not isinstance(self.trunk, str):
             self._expect_four("trunk")
         elif not self.trunk:
-            raise ValueError("trunk='' must be a pyramid of timm by name, or four widths such as (64, 128, 256, 512).")
+            raise ValueError("trunk='' must be a pyramid of timm by name, or four widths such as "
+                             "(64, 128, 256, 512).")
         self._expect_four("blocks")
         if set(self.rs.split()) - {"ratio", "align", "interact"}:
             raise ValueError(f"rs={self.rs!r} is unknown; give some of ratio, align, interact, with spaces, or ''.")
         if self.crop % 32 or self.patch % 16:
             raise ValueError(f"crop={self.crop} must be a multiple of 32, patch={self.patch} of 16.")
         if self.width % 8:
-            raise ValueError(f"width={self.width} must be a multiple of 8: four heads share it, and half of it.")
+            raise ValueError(f"width={self.width} must be a multiple of 8: four heads share it, "
+                             "and half of it.")
         if self.restorer % 2:
             raise ValueError(f"restorer={self.restorer} must be an even number of channels.")
         if self.contents * self.degradations < 2:
-            raise ValueError(f"contents={self.contents} and degradations={self.degradations} leave nothing to tell apart "
-                             "in stage 1: make one of them 2 or more.")
+            raise ValueError(f"contents={self.contents} and degradations={self.degradations} leave "
+                             "nothing to tell apart in stage 1: make one of them 2 or more.")
 
     def _expect_four(self, name: str) -> None:
         values = getattr(self, name)
-        numbers_only = isinstance(values, (tuple, list)) and all(type(value) is int and value > 0 for value in values)
-        if not numbers_only or len(values) != 4:
-            raise ValueError(f"{name}={values!r} must be four whole numbers above 0, fine to coarse.")
+        several = isinstance(values, (tuple, list)) and len(values) == 4
+        if not several or not all(type(value) is int and value > 0 for value in values):
+            raise ValueError(f"{name}={values!r} must be four whole numbers above 0, fine to "
+                             "coarse.")
 
     @property
     def rs_parts(self) -> tuple[str, ...]:
         """The parts of the RS loss that can change anything.
 
-        "ratio" teaches the restorer and "interact" the extractor: neither acts where what it teaches is off or frozen.
-        "interact" also needs someone who uses the extractor.
+        "ratio" teaches the restorer and "interact" the extractor: neither acts where what it
+        teaches is off or frozen. "interact" also needs someone who uses the extractor.
         """
         acts = {"ratio": self.assist and self.joint, "align": True,
                 "interact": self.joint and (self.quality or self.degradation or self.assist)}
         named = self.rs.split() if self.lambda_rs else []
-        return tuple(part for part in ("ratio", "align", "interact") if part in named and acts[part])
+        return tuple(part for part in acts if part in named and acts[part])
 
 
 QUICK = DRIConfig(trunk="tf_efficientnet_lite0", contents=4, patch=64, steps=250, restorer=12,
@@ -144,7 +151,8 @@ class Network(nn.Module):
     Without vectors, restorer and RS loss there is no extractor either: the predictor is alone.
 
     Raises:
-        ValueError: a trunk or an encoder with other strides than are needed, or one that does not take crop or patch.
+        ValueError: a trunk or an encoder with other strides than are needed, or one that does not
+            take crop or patch.
 
     >>> Network(dataclasses.replace(SMOKE, weights="random"))(torch.rand(2, 3, 64, 64)).shape
     torch.Size([2])
@@ -161,12 +169,15 @@ class Network(nn.Module):
             self.restorer = Restorer(c.restorer, c.blocks, length, e.widths, c.guidance, e.fold) if c.assist else None
         for what, size in (("crop", c.crop), ("patch", c.patch)):
             if e is not None and size % (8 * e.fold):
-                raise ValueError(f"{what}={size} must be a multiple of {8 * e.fold}, 8 x the finest stride of {c.trunk}.")
+                raise ValueError(f"{what}={size} must be a multiple of {8 * e.fold}, 8 x the "
+                                 f"finest stride of {c.trunk}.")
             if e is not None:
                 e.try_crop(size)
         vector = (c.quality + c.degradation) * length
         self.predictor = Predictor(c, vector, self.restorer.channels if c.assist else ())
-        self.pull = nn.ModuleList(nn.Linear(c.width // 2, length) for _ in range(2)) if "align" in c.rs_parts else None
+        self.pull = None
+        if "align" in c.rs_parts:
+            self.pull = nn.ModuleList(nn.Linear(c.width // 2, length) for _ in range(2))
         self.order = nn.Linear(length, 1, bias=False) if "interact" in c.rs_parts else None
 
     def train(self, mode: bool = True) -> Self:
@@ -201,7 +212,7 @@ def ratio(restored: Sequence[Tensor], reference: Sequence[Tensor], degraded: Seq
     """
     quotients = []
     for of_restored, of_reference, of_degraded in zip(restored, reference, degraded):
-        of_restored = of_restored.float()  # in half precision 1e-7 is hardly there, and a quotient may be infinite
+        of_restored = of_restored.float()  # at half precision the quotient may be infinite
         near = (of_restored - of_reference.detach().float()).abs().mean(1)
         far = (of_restored - of_degraded.detach().float()).abs().mean(1)
         quotients.append((near / (far + 1e-7)).mean())
@@ -259,10 +270,12 @@ def _stage(what: str, net: nn.Module, loss: Callable[[int], Tensor], steps: int,
     """A training before the scores come: Adam, gradients of norm 1 at most, loss(number of the batch).
 
     The rate rises over the first tenth of the steps, and falls from lr to lr / 1000 by half a cosine. The checkpoint lies
-    in the cache folder, named by all that it depends on, the code too: ablations of stage 2 share stage 1.
+    in the cache folder, named by all that it depends on, the code too. So ablations of stage 2
+    share stage 1.
     """
     settings = to_save(c)
-    made_of = {"what": what, "pictures": about(pictures), **{name: settings[name] for name in fields}}
+    made_of = {"what": what, "pictures": about(pictures)}
+    made_of |= {name: settings[name] for name in fields}
     named = json.dumps({**made_of, **run_settings(), "code": code_hash(*_STAGE_CODE)})
     path = cache_dir() / "dri-stages" / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.pt"
 
@@ -360,7 +373,8 @@ class DRIIQA(CropMethod):
     def _variant(self) -> str:
         """What is special about the config, without what has no effect in it."""
         c = self.config
-        helpers = [word for word, on in (("q", c.quality), ("g", c.degradation), ("restoration", c.assist)) if on]
+        uses = {"q": c.quality, "g": c.degradation, "restoration": c.assist}
+        helpers = [word for word, on in uses.items() if on]
         parts = [" + ".join(helpers) or "predictor alone"]
         if c.quality or c.degradation or (c.assist and c.interaction == "tgb"):
             parts.append(c.interaction)
@@ -380,13 +394,14 @@ class DRIIQA(CropMethod):
         return bool(c.quality or c.degradation or c.assist or c.rs_parts)
 
     def fit(self, train: Dataset, val: Dataset | None = None, checkpoint: str | Path | None = None) -> Self:
-        """As every `CropMethod`; extractor and restorer are trained first and kept in the cache folder.
+        """As every `CropMethod`, after extractor and restorer, which are kept in the cache folder.
 
-        Without references the restored images cannot be compared with them: then the reconstruction loss and the RS
-        loss's "ratio" are left out, with a warning.
+        Without references the restored images cannot be compared with them: then the reconstruction
+        loss and the RS loss's "ratio" are left out, with a warning.
         """
         if not train.card.reference and "ratio" in self.config.rs_parts:
-            warnings.warn(f"{train.name} has no references, so the reconstruction loss and RS ratio are left out.",
+            warnings.warn(f"{train.name} has no references, so the reconstruction loss and RS "
+                          "ratio are left out.",
                           stacklevel=2)
         expect_training(train, val, references=False)
         pictures = Pictures(pristine(train, self.pictures)) if self._has_extractor() else []
@@ -415,7 +430,7 @@ class DRIIQA(CropMethod):
         loss, rs = F.mse_loss(y.float(), batch["score"]), y.new_zeros(())
         if restored is not None and x_ref is not None:
             loss = loss + c.lambda_rec * (restored - x_ref).abs().mean()
-            if "ratio" in c.rs_parts:  # judged by the extractor as it is: it must not learn to overlook the difference
+            if "ratio" in c.rs_parts:  # the extractor as it is: it must not learn to overlook it
                 still = {name: p.detach() for name, p in net.extractor.state_dict(keep_vars=True).items()}
                 of = [torch.func.functional_call(net.extractor, still, (z,))[:2] for z in (restored, x_ref)]
                 rs = rs + ratio(*of, vectors)
@@ -434,7 +449,8 @@ class DRIIQA(CropMethod):
         """
         net = self._fitted().eval()
         if net.restorer is None:
-            raise ValueError(f"{self.name} with assist=False has no restoration network: set assist=True and fit it again.")
+            raise ValueError(f"{self.name} with assist=False has no restoration network: set "
+                             "assist=True and fit it again.")
         x, _ = expect_batch(x)
         h, w = x.shape[-2:]
         step = 8 * net.extractor.fold

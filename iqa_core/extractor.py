@@ -46,9 +46,12 @@ class Extractor(nn.Module):
             self.trunk = backbones.pyramid(trunk, weights)
             strides = self.trunk.strides
             if len(strides) < 4 or list(strides[:4]) != [strides[0] * 2**i for i in range(4)]:
-                raise ValueError(f"{trunk} has maps of strides {strides}; the extractor needs four that double, such as 2, "
-                                 "4, 8 and 16. Take resnet50, tf_efficientnet_lite0 or four widths of a new trunk.")
-            n, self.widths, self.fold, length = sum(self.trunk.channels), self.trunk.channels[:4], strides[0], 128
+                raise ValueError(f"{trunk} has maps of strides {strides}; the extractor needs four "
+                                 "that double, such as 2, 4, 8 and 16. Take resnet50, "
+                                 "tf_efficientnet_lite0 or four widths of a new trunk.")
+            n, length = sum(self.trunk.channels), 128
+            self.widths = self.trunk.channels[:4]
+            self.fold = strides[0]
             self.embed = nn.Sequential(nn.BatchNorm1d(2 * n), nn.Linear(2 * n, length))
         else:
             self.trunk = nn.ModuleList(nn.Sequential(conv(before, after, 1 + (i > 0)), conv(after, after))

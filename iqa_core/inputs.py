@@ -1,4 +1,4 @@
-"""What methods are given, and one sentence where that cannot be: batches, references, training parts."""
+"""What methods are given (batches, references, training parts), and a sentence where it is wrong."""
 
 from pathlib import Path
 
@@ -32,7 +32,8 @@ def expect_batch(x: Tensor, x_ref: Tensor | None = None) -> tuple[Tensor, Tensor
         return x, None
     x_ref = metrics.expect(x_ref, "x_ref", channels=3)
     if x_ref.shape != x.shape:
-        raise ValueError(f"x is {tuple(x.shape)} and x_ref {tuple(x_ref.shape)}; they must be of one size.")
+        raise ValueError(f"x is {tuple(x.shape)} and x_ref {tuple(x_ref.shape)}; they must be of "
+                         "one size.")
     return x, x_ref
 
 
@@ -56,7 +57,8 @@ def expect_training(train: Dataset, val: Dataset | None, references: bool) -> No
         references: does the method need a reference for every image?
 
     Raises:
-        DatasetError: an empty part, a score that is no number, a missing reference. It names the image.
+        DatasetError: an empty part, a score that is no number, a missing reference. It names the
+            image.
     """
     for part, what, least in ((train, "train", 1), (val, "validate", 3)):
         if part is None:
@@ -67,15 +69,16 @@ def expect_training(train: Dataset, val: Dataset | None, references: bool) -> No
         bad = np.flatnonzero(~np.isfinite(part.scores))
         if len(bad):
             name = part.table["image"].iloc[bad[0]]
-            raise DatasetError(f"{part.name}: the score of {name} is no number ({len(bad)} of {len(part)} are not). "
-                               "Correct or remove these rows.")
+            raise DatasetError(f"{part.name}: the score of {name} is no number ({len(bad)} of "
+                               f"{len(part)} are not). Correct or remove these rows.")
         if not references:
             continue
         for row in range(len(part)):
             if not part.has_reference(row):
                 part.reference(row)  # raises, naming the image
         if not part.card.reference:
-            raise DatasetError(f"{part.name}: its card says that it has no references. Set reference=True in the card.")
+            raise DatasetError(f"{part.name}: its card says that it has no references. Set "
+                               "reference=True in the card.")
 
 
 def fill(module: nn.Module, state, path: str | Path, what: str) -> None:
@@ -87,14 +90,16 @@ def fill(module: nn.Module, state, path: str | Path, what: str) -> None:
         path, what: the file, and what it should fit, for the message.
 
     Raises:
-        ValueError: no state dict, or tensors that are missing, unknown or of another shape; the first is named.
+        ValueError: no state dict, or tensors that are missing, unknown or of another shape; the
+            first is named.
     """
     own = module.state_dict()
     given = state if isinstance(state, dict) else {}
     wrong = [key for key in {**own, **given} if not _fits(own.get(key), given.get(key))]
     if wrong:
-        raise ValueError(f"{path}: does not fit {what}; {len(wrong)} tensors are missing, unknown or of another shape, "
-                         f"first {wrong[0]!r}. Another version of this kit wrote it: train it again.")
+        raise ValueError(f"{path}: does not fit {what}; {len(wrong)} tensors are missing, unknown "
+                         f"or of another shape, first {wrong[0]!r}. Another version of this kit "
+                         "wrote it: train it again.")
     module.load_state_dict(given)
 
 

@@ -24,8 +24,8 @@ from torch import Generator, Tensor
 
 from iqa_core import images
 from iqa_core.distortions import TYPES, distort
-from iqa_core.settings import (expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words,
-                               said)
+from iqa_core.settings import (
+    expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words, said)
 
 NOTHING = TYPES.index("mean_shift") + 1, 3  # the cell of the bank that adds 0: the pristine version
 BORDER = 8  # px of a region that no full-scale crop uses: filters see real neighbours, not repeated edges
@@ -72,16 +72,18 @@ class PretrainConfig:
         expect_number(self, 0, math.inf, "warmup", "weight_decay")
         expect_number(self, 0, 1, "momentum")
         if self.types_per_picture > len(TYPES):
-            raise ValueError(f"types_per_picture={self.types_per_picture}: the bank has {len(TYPES)} types of distortion.")
+            raise ValueError(f"types_per_picture={self.types_per_picture}: the bank has "
+                             f"{len(TYPES)} types of distortion.")
         shares = tuple(self.overlap) if isinstance(self.overlap, (tuple, list)) else ()
         if len(shares) != 2 or not 0 <= shares[0] < shares[1] < 1:
             raise ValueError(f"overlap={self.overlap}: give two shares of a crop, the smaller first, below 1.")
         first, last = _shifts(self.crop, shares)
         if first > last:
-            raise ValueError(f"overlap={self.overlap} leaves no whole number of rows to move a crop={self.crop} by: "
-                             "make the range wider, or the crop larger.")
+            raise ValueError(f"overlap={self.overlap} leaves no whole number of rows to move a "
+                             f"crop={self.crop} by: make the range wider, or the crop larger.")
         if self.batch * self.pairs < 2:
-            raise ValueError(f"batch={self.batch} with {self.pairs} pair a picture has no negatives: give more pictures.")
+            raise ValueError(f"batch={self.batch} with {self.pairs} pair a picture has no "
+                             "negatives: give more pictures.")
         if self.negatives == "queue" and self.queue < self.batch * self.pairs:
             raise ValueError(f"queue={self.queue} cannot hold the {self.batch} x {self.pairs} keys of one step; "
                              "make it larger, or the batch smaller.")

@@ -56,7 +56,7 @@ class Stem(nn.Sequential):
 
 
 class PyramidStem(nn.Module):
-    """As `Stem`, from the maps of a trained pyramid at 1/8, 1/16 and 1/32: sum of linear maps of LN(map).
+    """As `Stem`, from a trained pyramid's maps at 1/8, 1/16 and 1/32: sum of linear maps of LN(map).
 
     Raises:
         ValueError: the pyramid has other strides, or does not take the crop.
@@ -66,8 +66,9 @@ class PyramidStem(nn.Module):
         super().__init__()
         self.net = backbones.pyramid(name, weights)
         if list(self.net.strides[-3:]) != [8, 16, 32]:
-            raise ValueError(f"{name} has maps of strides {self.net.strides}; the predictor needs 8, 16 and 32. Take "
-                             "resnet50, swin_tiny_patch4_window7_224 or tf_efficientnet_lite0.")
+            raise ValueError(f"{name} has maps of strides {self.net.strides}; the predictor needs "
+                             "8, 16 and 32. Take resnet50, swin_tiny_patch4_window7_224 or "
+                             "tf_efficientnet_lite0.")
         backbones.expect_crop(self.net, crop)
         self.embeds = nn.ModuleList(nn.Sequential(nn.GroupNorm(1, c), nn.Conv2d(c, width, 1))
                                     for c in self.net.channels[-3:])

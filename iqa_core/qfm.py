@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from iqa_core import backbones, data
 from iqa_core.data import Dataset, DatasetError
-from iqa_core.settings import (expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words,
-                               said)
+from iqa_core.settings import (
+    expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words, said)
 from iqa_core.train import CropMethod, accelerator
 
 
@@ -67,15 +67,17 @@ class QFMConfig:
         expect_words(self, rule=("v3", "v1", "random", "gaussian"), schedule=("old", "new"))
         expect_text(self, "encoder", "weights")
         expect_switch(self, "rescale")
-        expect_whole(self, 1, "width", "heads", "memory", "crop", "shrink", "crops", "epochs", "batch", "test_crops")
+        expect_whole(self, 1, "width", "heads", "memory", "crop", "shrink")
+        expect_whole(self, 1, "crops", "epochs", "batch", "test_crops")
         expect_whole(self, 0, "calm")
         expect_positive(self, "lr", "beta", "decay", "clip", "labels")
-        expect_number(self, 0, math.inf, "lambda1", "lambda2", "alpha", "tau_q", "encoder_rate", "warmup", "weight_decay")
+        expect_number(self, 0, math.inf, "lambda1", "lambda2", "alpha", "tau_q")
+        expect_number(self, 0, math.inf, "encoder_rate", "warmup", "weight_decay")
         expect_number(self, -1, 1, "tau_s")
         expect_number(self, 0, 1, "labels")
         if self.lambda1 and self.calm >= self.epochs:
-            raise ValueError(f"calm={self.calm} of epochs={self.epochs}: the consistency would never begin. Make calm smaller, "
-                             "or set lambda1=0, the baseline.")
+            raise ValueError(f"calm={self.calm} of epochs={self.epochs}: the consistency would "
+                             "never begin. Make calm smaller, or set lambda1=0, the baseline.")
         if _is_vit(self.encoder):
             patch = re.search(r"patch(\d+)", self.encoder)
             if patch:
@@ -103,7 +105,9 @@ SMOKE = dataclasses.replace(QUICK, width=32, crop=64, shrink=1, epochs=5, decay=
 
 
 class ViTTokens(nn.Module):
-    """A ViT of timm as a source of features: (B, 3, H, W) in [0, 1] -> (B, 1 + N, C), its class token first.
+    """A ViT of timm as a source of features: (B, 3, H, W) in [0, 1] -> (B, 1 + N, C).
+
+    First comes its class token, then those of the N patches.
 
     In the place of a class token, where a ViT has none, stands the mean of its N tokens.
     """
@@ -190,8 +194,8 @@ class Network(nn.Module):
     With the default encoder it has 24,043,776 parameters: 21,674,496 of the ViT and 2,369,280 of the panel.
 
     Raises:
-        ValueError: a crop that the patches of a ViT do not divide, or that a pyramid does not take; heads that do not
-            divide the width.
+        ValueError: a crop that the patches of a ViT do not divide, or that a pyramid does not take;
+            heads that do not divide the width.
 
     >>> Network(dataclasses.replace(SMOKE, weights="random"))(torch.rand(2, 3, 64, 64)).shape
     torch.Size([2])
@@ -206,7 +210,8 @@ class Network(nn.Module):
         self.shrink = config.shrink
         _expect_patches(config, self.encoder.patch)
         if self.encoder.width % config.heads:
-            raise ValueError(f"heads={config.heads} must divide {self.encoder.width}, the width of {config.encoder}.")
+            raise ValueError(f"heads={config.heads} must divide {self.encoder.width}, the width of "
+                             f"{config.encoder}.")
         if isinstance(self.encoder, PyramidTokens):
             self.encoder.try_crop(config.crop // config.shrink)
         self.panel = Panel(self.encoder.width, config.heads)
@@ -253,8 +258,10 @@ class Memory:
         if self.records is None:
             self.records = Records(*(part[-self.size:] for part in new))
             return
-        with torch.autocast(new.features.device.type, enabled=False):  # on a CPU it cannot join half precision
-            self.records = Records(*(torch.cat(pair)[-self.size:] for pair in zip(self.records, new)))
+        # on a CPU, autocast to bfloat16 cannot join tensors of float16
+        with torch.autocast(new.features.device.type, enabled=False):
+            both = [torch.cat(pair) for pair in zip(self.records, new)]
+        self.records = Records(*(part[-self.size:] for part in both))
 
 
 def match(mine: Records, known: Records, rule: str = "v3", tau_q: float = 0.1, tau_s: float = 0.7) -> tuple[Tensor, Tensor]:
@@ -271,7 +278,7 @@ def match(mine: Records, known: Records, rule: str = "v3", tau_q: float = 0.1, t
 
     Source: both rules, the paper and its first preprint; thresholds, draw and what follows without a match, ours.
     """
-    with torch.autocast(mine.keys.device.type, enabled=False):  # cosines are compared with a threshold
+    with torch.autocast(mine.keys.device.type, enabled=False):  # a threshold wants precision
         cosine = mine.keys @ known.keys.T
     gap = (mine.labels[:, None] - known.labels).abs()
     other = mine.ids[:, None] != known.ids
@@ -411,8 +418,9 @@ class QFMIQM(CropMethod):
     def _forever(self):
         """Batches of unlabelled pictures without end; their pseudo-labels stand where the scores do."""
         running_on = accelerator()
+        first, step = running_on.process_index, running_on.num_processes
         while True:
-            for batch in islice(self.pool, running_on.process_index, None, running_on.num_processes):
+            for batch in islice(self.pool, first, None, step):
                 yield {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:

@@ -15,11 +15,13 @@ import torch
 from torch import nn
 
 from iqa_core import backbones, data, metrics
-from iqa_core.baselines import FeatureMethod, features_and_sizes, fingerprint, halve, ridge_score, ridges
+from iqa_core.baselines import (
+    FeatureMethod, features_and_sizes, fingerprint, halve, ridge_score, ridges)
 from iqa_core.contrast import expert, network
 from iqa_core.data import Dataset, expect_same_size
 from iqa_core.inputs import expect_batch
-from iqa_core.settings import expect_positive, expect_switch, expect_text, expect_words, from_saved, said, to_save
+from iqa_core.settings import (
+    expect_positive, expect_switch, expect_text, expect_words, from_saved, said, to_save)
 
 ALPHAS = np.geomspace(1e-3, 1e3, 100)
 SHIPPED = Path(__file__).with_name("weights") / "reiqa_lite0.pt"
@@ -97,7 +99,7 @@ class ReIQA(FeatureMethod):
         return torch.cat([self.nets[name](s.contiguous(memory_format=torch.channels_last)) for s in scales], 1)
 
     def score(self, x: torch.Tensor, x_ref: torch.Tensor | None = None) -> torch.Tensor:
-        """Images, and references in the full-reference form, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER.
+        """Images, and maybe references, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER.
 
         It is a regression, so scores may lie outside of [0, 1].
 
@@ -108,7 +110,8 @@ class ReIQA(FeatureMethod):
         if not self.config.full_reference:
             x_ref = None
         elif x_ref is None:
-            raise ValueError("re-iqa with full_reference=True needs the reference: score(x, x_ref).")
+            raise ValueError("re-iqa with full_reference=True needs the reference: score(x, "
+                             "x_ref).")
         x, x_ref = expect_batch(x, x_ref)
         seen = self.extract(x)
         if x_ref is not None:
@@ -126,7 +129,8 @@ class ReIQA(FeatureMethod):
 
     def _cached(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """Features of all experts (N, D), and the (height, width) of every image, (N, 2)."""
-        parts = [features_and_sizes(dataset, partial(self._look, name), key) for name, key in self.keys.items()]
+        parts = [features_and_sizes(dataset, partial(self._look, name), key)
+                 for name, key in self.keys.items()]
         return np.hstack([seen for seen, _ in parts]), parts[0][1]
 
     def _features(self, dataset: Dataset) -> np.ndarray:

@@ -42,7 +42,7 @@ def expect_whole(config, least: int, *names: str) -> None:
 
 
 def expect_number(config, low: float, high: float, *names: str) -> None:
-    """ValueError if one of these fields of a config is no finite number from `low` to `high`, both included.
+    """ValueError if one of these fields of a config is no finite number in [low, high].
 
     >>> from types import SimpleNamespace
     >>> expect_number(SimpleNamespace(weight_decay=-1e-5), 0, math.inf, "weight_decay")
@@ -89,7 +89,9 @@ def expect_switch(config, *names: str) -> None:
 
 
 def expect_text(config, *names: str, empty: bool = False) -> None:
-    """ValueError if one of these fields of a config is no text (or path), or is empty and must not be.
+    """ValueError if one of these fields of a config is no text or path, or is empty.
+
+    With `empty` it may be empty.
 
     >>> from types import SimpleNamespace
     >>> expect_text(SimpleNamespace(encoder=""), "encoder")
@@ -111,14 +113,16 @@ def to_save(config) -> dict:
     >>> to_save(PretrainConfig(weights=Path("net.pth")))["weights"]
     'net.pth'
     """
-    return {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()}
+    values = dataclasses.asdict(config)
+    return {name: str(value) if isinstance(value, Path) else value
+            for name, value in values.items()}
 
 
 def from_saved(config_class: type, saved, path: str | Path):
     """The config in a file that was saved earlier.
 
-    A field that this version does not know, or that the file lacks, would change the method without a word: so
-    neither is passed over.
+    A field that this version does not know, or that the file lacks, would change the method without
+    a word: so neither is passed over.
 
     Args:
         config_class: the dataclass.
@@ -131,10 +135,11 @@ def from_saved(config_class: type, saved, path: str | Path):
     >>> from iqa_core.yoto import YOTOConfig
     >>> from_saved(YOTOConfig, dataclasses.asdict(YOTOConfig()) | {"colour": 1}, "old.pt")
     Traceback (most recent call last):
-    ValueError: old.pt: its YOTOConfig has the unknown field colour. Another version of this kit wrote it: train the
-    method again, or load it with that version.
+    ValueError: old.pt: its YOTOConfig has the unknown field colour. Another version of this kit
+    wrote it: train the method again, or load it with that version.
     """
-    remedy = "Another version of this kit wrote it: train the method again, or load it with that version."
+    remedy = ("Another version of this kit wrote it: train the method again, or load it with that "
+              "version.")
     if not isinstance(saved, dict):
         raise ValueError(f"{path}: holds no {config_class.__name__}. {remedy}")
     known = [field.name for field in dataclasses.fields(config_class)]
@@ -142,13 +147,16 @@ def from_saved(config_class: type, saved, path: str | Path):
     for word, names in (("unknown", [name for name in saved if name not in known]),
                         ("missing", [name for name in known if name not in saved])):
         if names:
-            faults.append(f"the {word} field{'s' if len(names) > 1 else ''} {', '.join(map(str, names))}")
+            fields = "fields" if len(names) > 1 else "field"
+            faults.append(f"the {word} {fields} {', '.join(map(str, names))}")
     if faults:
-        raise ValueError(f"{path}: its {config_class.__name__} has {' and '.join(faults)}. {remedy}")
+        raise ValueError(f"{path}: its {config_class.__name__} has {' and '.join(faults)}. "
+                         f"{remedy}")
     try:
         return config_class(**saved)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its {config_class.__name__} is refused ({error}). {remedy}") from error
+        raise ValueError(f"{path}: its {config_class.__name__} is refused ({error}). "
+                         f"{remedy}") from error
 
 
 def table(config) -> pd.DataFrame:

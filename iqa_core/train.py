@@ -33,11 +33,11 @@ _accumulation_before = None  # what the environment said when the last accelerat
 
 
 def accelerator() -> Accelerator:
-    """What a training runs on: what `accelerate launch` says, else one GPU at `precision()`, else the CPU.
+    """What a training runs on: as `accelerate launch` says, else one GPU, else the CPU.
 
-    A process has one device and one precision. Where an Accelerator was made before, by the caller or by another
-    training, this one takes over its device, its mixed precision and its gradient accumulation. It costs less than a
-    millisecond, so it is made wherever it is needed.
+    A process has one device and one precision. Where an Accelerator was made before, by the caller
+    or by another training, this one takes over its device, its mixed precision and its gradient
+    accumulation. It costs less than a millisecond, so it is made wherever it is needed.
 
     Raises:
         ValueError: the environment asks for what accelerate cannot do here.
@@ -53,19 +53,24 @@ def accelerator() -> Accelerator:
     try:
         if is_initialized():
             options = {}
-            if accumulation is None and _accumulation_before is None:  # an Accelerator of the caller's
+            if accumulation is None and _accumulation_before is None:  # it was the caller's
                 options["gradient_accumulation_steps"] = GradientState().num_steps
         _accumulation_before = accumulation
-        return Accelerator(kwargs_handlers=[unused], dataloader_config=DataLoaderConfiguration(non_blocking=gpu), **options)
+        loading = DataLoaderConfiguration(non_blocking=gpu)
+        return Accelerator(kwargs_handlers=[unused], dataloader_config=loading, **options)
     except ValueError as error:
-        raise ValueError(f"accelerate cannot train here as it is asked to ({error}). Correct the variables ACCELERATE_... "
-                         "of the environment, or restart Python and make no other Accelerator first.") from error
+        raise ValueError(f"accelerate cannot train here as it is asked to ({error}). Correct the "
+                         "variables ACCELERATE_... of the environment, or restart Python and make "
+                         "no other Accelerator first.") from error
 
 
 def precision() -> str:
-    """The mixed precision of a training if nobody asks for one: "bf16", "fp16" (with scaled gradients) or "no".
+    """The mixed precision of a training if nobody asks for one: "bf16", "fp16" or "no".
 
-    A GPU older than NVIDIA's Ampere (Colab's T4) only emulates bfloat16, which is slower than float32; it has float16.
+    Float16 comes with scaled gradients.
+
+    A GPU older than NVIDIA's Ampere (Colab's T4) only emulates bfloat16, which is slower than
+    float32; it has float16.
 
     >>> precision() in ("bf16", "fp16", "no")
     True
@@ -80,13 +85,17 @@ def precision() -> str:
 
 
 def run_settings() -> dict[str, int | str]:
-    """What a training depends on beside its config: processes, batches that are added up, and mixed precision.
+    """What a training depends on beside its config.
+
+    Returns:
+        The number of processes and of batches whose gradients are added up, and the precision.
 
     >>> sorted(run_settings())
     ['accumulation', 'precision', 'processes']
     """
     running_on = accelerator()
-    return {"processes": running_on.num_processes, "accumulation": running_on.gradient_accumulation_steps,
+    return {"processes": running_on.num_processes,
+            "accumulation": running_on.gradient_accumulation_steps,
             "precision": running_on.mixed_precision}
 
 
@@ -108,7 +117,8 @@ def fit(net: nn.Module, learner: torch.optim.Optimizer, loss: Callable[[int, obj
     """Train, or go on from a checkpoint.
 
     With P processes each takes every P-th batch, and the gradient is the mean over all of them. So a step sees P times as
-    many images: that equals one process with a P-fold batch, but for what a loss knows beyond its own batch.
+    many images: that equals one process with a P-fold batch, but for what a loss knows beyond its
+    own batch.
 
     Args:
         net: what learns, on its device.
@@ -118,8 +128,9 @@ def fit(net: nn.Module, learner: torch.optim.Optimizer, loss: Callable[[int, obj
         steps, every: how many in all; after every so many `end` is called and a checkpoint written.
         rate: step -> factor on the learning rates.
         checkpoint: file to go on from, and to write; None keeps nothing.
-        made_of: what a checkpoint must agree with. Added to it are `steps`, `every`, `clip`, the optimizer's settings
-            and `run_settings()`; a finished training may be read with another `every` and at another precision.
+        made_of: what a checkpoint must agree with. Added to it are `steps`, `every`, `clip`, the
+            optimizer's settings and `run_settings()`; a finished training may be read with another
+            `every` and at another precision.
         begin, end, keep: called with what the checkpoint holds; for more columns of the last row; for more to be kept.
         clip: largest norm of a gradient.
         what: how messages and the progress bar call it.
@@ -128,7 +139,8 @@ def fit(net: nn.Module, learner: torch.optim.Optimizer, loss: Callable[[int, obj
         A row a step, the mean over the processes.
 
     Raises:
-        ValueError: a checkpoint of something else. RuntimeError: the loss is not finite, or batches ran out.
+        ValueError: a checkpoint of something else. RuntimeError: the loss is not finite, or batches
+            ran out.
 
     >>> net, x = nn.Linear(1, 1), torch.arange(4.0)[:, None]
     >>> rows = fit(net, torch.optim.SGD(net.parameters(), lr=0.1),
@@ -140,11 +152,12 @@ def fit(net: nn.Module, learner: torch.optim.Optimizer, loss: Callable[[int, obj
     running_on = accelerator()
     wanted = os.environ.get(_PRECISION)
     if wanted and wanted != running_on.mixed_precision:
-        warnings.warn(f"{_PRECISION}={wanted!r} comes too late: this process trains at mixed precision "
-                      f"{running_on.mixed_precision!r}. Restart Python to change it.", stacklevel=3)
+        warnings.warn(f"{_PRECISION}={wanted!r} comes too late: this process trains at mixed "
+                      f"precision {running_on.mixed_precision!r}. Restart Python to change "
+                      "it.", stacklevel=3)
     first_rates = [group["lr"] for group in learner.param_groups]
-    made_of = {**made_of, "total": steps, "every": every, "clip": clip, "optimizer": _optimizer_settings(learner),
-               **run_settings()}
+    made_of = {**made_of, "total": steps, "every": every, "clip": clip,
+               "optimizer": _optimizer_settings(learner), **run_settings()}
     parts = {"net": net, "learner": learner}
     if running_on.scaler is not None:
         parts["scaler"] = running_on.scaler
@@ -170,8 +183,8 @@ def fit(net: nn.Module, learner: torch.optim.Optimizer, loss: Callable[[int, obj
             rows[start:] = _numbers(running_on, rows[start:])
             for i in range(start, len(rows)):
                 if not math.isfinite(rows[i]["loss"]):
-                    raise RuntimeError(f"{what}: the loss of step {i} is {rows[i]['loss']}; "
-                                       f"start with lr below {max(first_rates)}.")
+                    raise RuntimeError(f"{what}: the loss of step {i} is {rows[i]['loss']}; start "
+                                       f"with lr below {max(first_rates)}.")
             rows[-1] |= end()
             model.train()
             if checkpoint and running_on.is_main_process:
@@ -193,7 +206,8 @@ def _optimizer_settings(optimizer: torch.optim.Optimizer) -> dict:
 def _resume(checkpoint: str | Path | None, made_of: dict, parts: dict) -> dict:
     """What a checkpoint holds, after `parts` were filled from it; nothing if there is none.
 
-    A finished training is only read: so it may have had checkpoints at other steps, or run at another precision.
+    A finished training is only read: so it may have had checkpoints at other steps, or run at
+    another precision.
 
     Raises:
         ValueError: it was made with other settings, or does not fit.
@@ -209,8 +223,8 @@ def _resume(checkpoint: str | Path | None, made_of: dict, parts: dict) -> dict:
         others = [name for name in others if name not in ("every", "precision")]
         parts = {name: part for name, part in parts.items() if name != "scaler"}
     if others:
-        raise ValueError(f"{checkpoint}: was made with other settings, seed or pictures. Remove it, or name another "
-                         f"checkpoint. (It differs in: {', '.join(others)}.)")
+        raise ValueError(f"{checkpoint}: was made with other settings, seed or pictures. Remove "
+                         f"it, or name another checkpoint. (It differs in: {', '.join(others)}.)")
     for name, part in parts.items():
         if isinstance(part, nn.Module):
             fill(part, saved.get(name), checkpoint, "this training")
@@ -218,8 +232,8 @@ def _resume(checkpoint: str | Path | None, made_of: dict, parts: dict) -> dict:
         try:
             part.load_state_dict(saved[name])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{checkpoint}: its {name} does not fit this training ({error}). Remove it, or name "
-                             "another checkpoint.") from error
+            raise ValueError(f"{checkpoint}: its {name} does not fit this training ({error}). "
+                             "Remove it, or name another checkpoint.") from error
     return saved
 
 
@@ -240,7 +254,8 @@ def numbers(step: int) -> Iterator[int]:
     5
     """
     running_on = accelerator()
-    return itertools.count(step * running_on.num_processes + running_on.process_index, running_on.num_processes)
+    processes = running_on.num_processes
+    return itertools.count(step * processes + running_on.process_index, processes)
 
 
 def groups(net: nn.Module, slow: Iterable[nn.Module], lr: float, factor: float) -> list[dict]:
@@ -286,8 +301,8 @@ class CropMethod:
             checkpoint: file to go on from, and to write after every epoch; None keeps nothing.
 
         Raises:
-            DatasetError: an empty part, a score that is no number, an image without the reference that a task needs
-                or with one of another size.
+            DatasetError: an empty part, a score that is no number, an image without the reference
+                that a task needs or with one of another size.
             ValueError: a checkpoint of other settings or images, or one that is damaged.
             RuntimeError: the loss is not finite.
         """
@@ -317,8 +332,9 @@ class CropMethod:
 
             table = fit(self.net, self.learner(), lambda step, batch: {"loss": self.loss(batch)}, stream, each * c.epochs,
                         each, lambda step: self.rate(step / each), checkpoint, made_of,
-                        begin=lambda saved: setattr(self, "best", saved.get("best")), end=lambda: self._judge(val),
-                        keep=lambda: {"best": self.best}, clip=self.clip, what=self.name)
+                        begin=lambda saved: setattr(self, "best", saved.get("best")),
+                        end=lambda: self._judge(val), keep=lambda: {"best": self.best},
+                        clip=self.clip, what=self.name)
         self.history = table.groupby(table.index // each).mean().rename_axis("epoch").reset_index()
         return self
 
@@ -371,10 +387,10 @@ class CropMethod:
         return np.array(scores)
 
     def score(self, x: Tensor, x_ref: Tensor | None = None) -> Tensor:
-        """Images, and references for the full-reference score, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER.
+        """Images, and maybe references, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER.
 
-        They may have any float type, and need not lie on the network's device. An image smaller than a crop is
-        mirrored (see `images.fit`).
+        They may have any float type, and need not lie on the network's device. An image smaller
+        than a crop is mirrored (see `images.fit`).
 
         Raises:
             ValueError: x is no such batch, x and x_ref differ in shape, or the task needs a reference or has none.
@@ -411,8 +427,8 @@ class CropMethod:
         """Read what `save` wrote; no pretrained weights are needed.
 
         Raises:
-            ValueError: the file is damaged, of another method, or of another version of this kit: a field of the
-                config is missing or unknown, or tensors do not fit.
+            ValueError: the file is damaged, of another method, or of another version of this kit: a
+                field of the config is missing or unknown, or tensors do not fit.
         """
         saved = read_tensors(path, cls.name)
         method = cls(from_saved(cls.config_class, saved.get("config"), path))

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from iqa_core import backbones
-from iqa_core.settings import (expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words,
-                               said)
+from iqa_core.settings import (
+    expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words, said)
 from iqa_core.train import CropMethod, groups
 
 Grid = tuple[int, int]
@@ -60,14 +60,17 @@ class YOTOConfig:
         expect_number(self, 0, 0.99, "drop_path", "dropout")
         expect_whole(self, 32, "crop")
         if self.crop % 32:
-            raise ValueError(f"crop={self.crop} must be a multiple of 32, the deepest stride: its maps are cut into cells.")
+            raise ValueError(f"crop={self.crop} must be a multiple of 32, the deepest stride: its "
+                             "maps are cut into cells.")
         if self.as_code and self.channel == "off":
-            raise ValueError("as_code=True changes the channel attention, so with channel='off' it has no effect: set "
-                             "as_code=False, or channel='full'.")
+            raise ValueError("as_code=True changes the channel attention, so with channel='off' "
+                             "it has no effect: set as_code=False, or channel='full'.")
         if self.asks == "distorted" and not self.ha:
-            raise ValueError("asks='distorted' is about ha, so with ha=False it has no effect: set asks='reference'.")
+            raise ValueError("asks='distorted' is about ha, so with ha=False it has no effect: "
+                             "set asks='reference'.")
         if self.asks == "distorted" and self.task == "nr":
-            raise ValueError("asks='distorted' needs references, so with task='nr' it has no effect: set asks='reference'.")
+            raise ValueError("asks='distorted' needs references, so with task='nr' it has no "
+                             "effect: set asks='reference'.")
 
 
 QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, width=64, channel="pooled", recompute=False,
