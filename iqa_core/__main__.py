@@ -204,6 +204,8 @@ def _score(given: argparse.Namespace) -> int:
         return 2
 
     shown = _show_table(table)
+    if table.attrs["passed_over"]:
+        complain(score.about_passed_over(table.attrs["passed_over"]))
     errors = table["error"][table["error"] != ""]
     for error in errors:
         complain(error)
@@ -249,6 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)  # whatever the environment says: it is shown
+            warnings.simplefilter("ignore", score.PassedOver)  # with the table all kinds are listed
             warnings.showwarning = lambda message, *_: show(printable(str(message)), file=sys.stderr)
             return _score(given)
     except KeyboardInterrupt as stop:

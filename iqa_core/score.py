@@ -249,13 +249,29 @@ def _search(paths: str | Path | Iterable[str | Path]) -> _Search:
     found.files = list(by_place.values())
     if not found.files:
         where = ", ".join(map(str, found.empty)) or "No file is named"
-        more = _about_passed_over(found.passed_over)
+        more = about_passed_over(found.passed_over)
         raise ValueError(f"{where}: no images here. Name another folder." + (f" {more}" if more else ""))
     return found
 
 
-def _about_passed_over(passed_over: dict[str, list[str]]) -> str:
-    """What was not taken for an image, in one or two sentences; "" if there is nothing."""
+# Formats of images that an installed Pillow may not read. Who has some wants to know, even in a notebook;
+# a table or a text beside the images is no surprise.
+_OTHER_IMAGES = frozenset(
+    ".heic .heif .hif .avif .webp .jxl .jp2 .svg .exr .hdr .xcf .psb "
+    ".dng .raw .cr2 .cr3 .nef .arw .orf .raf .rw2 .pef .srw".split()
+)
+
+
+class PassedOver(UserWarning):
+    """Images of a kind that the installed Pillow does not read were left out."""
+
+
+def about_passed_over(passed_over: dict[str, list[str]]) -> str:
+    """What was not taken for an image, in one or two sentences; "" if there is nothing.
+
+    >>> about_passed_over({".heic": ["a.heic", "b.heic"], ".txt": ["notes.txt"]}).split(" (")[0]
+    '3 files passed over: 2 .heic, 1 .txt'
+    """
     if not passed_over:
         return ""
     most_first = sorted(passed_over.items(), key=lambda item: (-len(item[1]), item[0]))
@@ -273,15 +289,16 @@ def _warn(found: _Search) -> None:
     """Say what is not scored."""
     for folder in found.empty:
         warnings.warn(f"{folder}: no images here.", stacklevel=3)
-    if found.passed_over:
-        warnings.warn(_about_passed_over(found.passed_over), stacklevel=3)
+    likely = {kind: names for kind, names in found.passed_over.items() if kind in _OTHER_IMAGES}
+    if likely:
+        warnings.warn(about_passed_over(likely), PassedOver, stacklevel=3)
 
 
 def find_pictures(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """Files as they are, and of each folder all images in it and below, by name; each file once.
 
     An image of a folder is what has a suffix that the installed Pillow reads. Hidden files are left
-    out, symbolic links are followed, and a warning counts what was passed over.
+    out, symbolic links are followed, and a warning counts the images that Pillow does not read.
 
     Raises:
         ValueError: no images at all.
@@ -631,7 +648,7 @@ def score_paths(
     Returns:
         DataFrame, a row a file: `image`, a column a method (HIGHER = BETTER), `error`. What cannot be
         scored is NaN and has one sentence; it does not stop the other images or the other methods.
-        `table.attrs["passed_over"]` counts the files, by suffix, that are no images here.
+        `table.attrs["passed_over"]` names the files, by suffix, that were not taken for images.
 
         PSNR is in dB, 100 for identical images; SSIM and MS-SSIM are at most 1. The trained methods
         estimate the scores of their training set, in [0, 1], and may lie outside: nothing is clamped.
@@ -693,7 +710,7 @@ def score_paths(
             pool.shutdown(wait=False, cancel_futures=True)
 
     table = _table(jobs, _columns(methods), rows, errors)
-    table.attrs["passed_over"] = {kind: len(names) for kind, names in found.passed_over.items()}
+    table.attrs["passed_over"] = found.passed_over
     if stopped:
         raise Stopped(table, len(jobs), kept=by_name and not known.lost)
     return table

@@ -175,22 +175,24 @@ def test_the_same_file_is_scored_once_whatever_names_lead_to_it(tmp_path):
     assert sorted(path.name for path in found) == ["b.png", "hard.png", "z.png"]
 
 
-def test_what_is_passed_over_is_counted_and_named(tmp_path, monkeypatch):
+def test_what_is_passed_over_is_counted_and_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(images, "readable_suffixes", lambda: frozenset({".png"}))
     for name in ("a.PNG", "IMG_1.HEIC", "IMG_2.heic", "notes.txt", "README", ".hidden.png", "__MACOSX/._a.png"):
         noise(tmp_path / "a.png").rename(tmp_path / "one")
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / "one").rename(tmp_path / name)
     (tmp_path / "gone").symlink_to("nowhere")
-    with pytest.warns(UserWarning, match="5 files passed over: 2 .heic, 1 .txt, 1 link .*, 1 without a suffix") as said:
+    with pytest.warns(score.PassedOver, match="^2 files passed over: 2 .heic .*pip install pillow-heif.$"):
         table = score.score_paths(tmp_path, method=MEAN)
     assert [Path(path).name for path in table["image"]] == ["a.PNG"]
-    assert table.attrs["passed_over"][".heic"] == 2
-    assert "pillow-heif" in str(said[0].message) and str(tmp_path / "notes.txt") in str(said[0].message)
-    with pytest.warns(UserWarning, match="1 file passed over"):
-        (tmp_path / "only").mkdir()
-        (tmp_path / "only" / "b.heif").touch()
-        noise(tmp_path / "only" / "b.png")
+    assert len(table.attrs["passed_over"][".heic"]) == 2
+    assert run("score", tmp_path, "--method", "brisque") == 0
+    shown = capsys.readouterr()
+    assert "5 files passed over: 2 .heic, 1 .txt, 1 link that leads nowhere, 1 without a suffix (" in shown.err
+    assert str(tmp_path / "notes.txt") in shown.err and shown.err.count("passed over") == 1
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "b.heif").touch()
+    with pytest.raises(ValueError, match="no images here.*1 file passed over: 1 .heif"):
         score.find_pictures(tmp_path / "only")
 
 
