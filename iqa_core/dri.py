@@ -404,6 +404,8 @@ class DRIIQA(CropMethod):
                           "ratio are left out.",
                           stacklevel=2)
         expect_training(train, val, references=False)
+        if train.card.reference:
+            expect_training(train, None, references=True)
         pictures = Pictures(pristine(train, self.pictures)) if self._has_extractor() else []
         self.source = [*pictures] if len(pictures) <= 500 else pictures  # few are decoded once
         super().fit(train, val, checkpoint)

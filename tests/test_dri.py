@@ -285,6 +285,16 @@ def test_nothing_that_is_tested_is_learnt_from():
         pristine(bare, None)
 
 
+def test_an_image_without_its_reference_is_named_before_any_training(cache):
+    train, _, _ = offline()
+    name = train.table["image"].iloc[3]
+    lonely = dataclasses.replace(train, table=train.table.assign(
+        reference=train.table["reference"].where(train.table["image"] != name, "")))
+    with pytest.raises(data.DatasetError, match=f"{name} has no reference"):
+        dri.DRIIQA(TINY).fit(lonely)
+    assert not (cache / "dri-stages").exists()
+
+
 def test_a_set_without_references_trains_with_pictures_from_elsewhere(cache):
     train, val, test = offline()
     bare = [dataclasses.replace(part, card=dataclasses.replace(part.card, reference=False)) for part in (train, val)]
