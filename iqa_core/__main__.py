@@ -215,7 +215,7 @@ def _score(given: argparse.Namespace) -> int:
             complain(problem)
     if stopped is not None:
         raise stopped  # it says how many images were scored
-    complain(_summary(table))
+    complain(_summary(table) + (f" {given.csv or 'The table'} was not written." if problem else ""))
     if table[table.columns[1:-1]].isna().all(axis=None):
         return 2
     return int(len(errors) > 0 or problem != "" or not shown)

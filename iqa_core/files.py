@@ -362,8 +362,9 @@ class Kept(dict, AbstractContextManager):
         ])
         try:
             write_tensors(self.path, {"names": [*self], "rows": rows})
-        except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
-            self.lost = _reason(error)
+        except (OSError, RuntimeError) as error:
+            is_torch = isinstance(error, RuntimeError)  # its message tells where in its code
+            self.lost = "the disk is full, it seems" if is_torch else _reason(error)
             self._warn()
         self.changed = False
 

@@ -379,7 +379,8 @@ def test_a_table_that_cannot_be_written_is_said_first_and_printed(name, reason, 
     whole = score.score_paths
     monkeypatch.setattr(score, "score_paths", lambda *a: said_before.append(capsys.readouterr().err) or whole(*a))
     assert run("score", tmp_path / "a.png", "--method", "brisque", "--csv", tmp_path / name) == 1
-    assert reason in said_before[0] and "a.png" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert reason in said_before[0] and "a.png" in shown.out and shown.err.endswith("was not written.\n")
 
 
 def test_a_disk_that_fills_up_at_the_end_costs_the_file_alone(tmp_path, capsys, monkeypatch):
