@@ -8,6 +8,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,11 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 from tqdm import tqdm
+
+
+# tqdm's own lock is shared with forked processes, and even a bar that is not drawn takes it. A process that is killed
+# while it holds the lock would leave all others waiting for ever. Here no two processes draw one bar.
+tqdm.set_lock(threading.RLock())
 
 
 def expand(path: str | Path) -> Path:

@@ -360,3 +360,32 @@ def test_printing_goes_on_where_nobody_reads(target, fine, monkeypatch, capsys):
     assert files.show("b") is True  # into nothing
     stream.close()
     assert ("cannot be written" in capsys.readouterr().err) is not fine
+
+
+# --- progress -----------------------------------------------------------------------------------
+
+
+def _hold_the_lock_of_progress(started):
+    files.progress([1]).get_lock().acquire()
+    started.touch()
+    time.sleep(60)
+
+
+def _go_through(done):
+    for _ in files.progress([1], "counting"):
+        done.touch()
+
+
+def test_a_process_killed_while_it_draws_does_not_hang_the_others(tmp_path):
+    context = multiprocessing.get_context("fork")
+    holder = context.Process(target=_hold_the_lock_of_progress, args=(tmp_path / "started",))
+    holder.start()
+    _wait_for(tmp_path / "started")
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    other = context.Process(target=_go_through, args=(tmp_path / "done",))
+    other.start()
+    other.join(30)
+    hung = other.is_alive()
+    other.kill()
+    assert not hung and (tmp_path / "done").exists()
