@@ -60,9 +60,12 @@ def prepare(mode: str) -> dict[str, data.Dataset]:
     """Make the sets that this kit makes, and say what is there."""
     root = os.environ.get("IQA_DATA")
     say(f"mode {mode}; datasets from {files.data_root() if root else 'no folder, because IQA_DATA is not set'}")
-    datasets = compare.sets(mode)
-    for name, dataset in datasets.items():
-        say(f"  {name}: {len(dataset)} images")
+    say("preparing the data; sets that are made here take a minute or two, once")
+    datasets = {}
+    for name in compare.names():
+        datasets[name] = compare.load(name, mode)
+        say(f"  {name}: {len(datasets[name])} images")
+    say("training and judging")
     if mode == "full" and not torch.cuda.is_available():
         say("there is no GPU: YOTO, QFM-IQM and DRI-IQA are left out, the papers' settings would take weeks")
     return datasets
