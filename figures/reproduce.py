@@ -63,7 +63,11 @@ def prepare(mode: str) -> dict[str, data.Dataset]:
     say("preparing the data; sets that are made here take a minute or two, once")
     datasets = {}
     for name in compare.names():
-        datasets[name] = compare.load(name, mode)
+        try:
+            datasets[name] = compare.load(name, mode)
+        except data.DatasetError as error:  # such as a set that is half there
+            say(f"  {name} is left out: {error}")
+            continue
         say(f"  {name}: {len(datasets[name])} images")
     say("training and judging")
     if mode == "full" and not torch.cuda.is_available():

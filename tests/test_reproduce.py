@@ -1,5 +1,6 @@
 """`make reproduce`: it ends whatever a job does, says what happened, and writes nowhere but into its own folder."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -92,6 +93,24 @@ def test_a_run_prints_the_tables_draws_the_figures_and_names_what_failed(small, 
     rows = ledger.read(small / "ledger.csv")
     assert set(rows["method"]) == {"psnr", "ssim"} and set(rows["mode"]) == {"smoke"}
     assert before == ((ROOT / "figures" / "ledger.csv").read_bytes(), (ROOT / "README.md").read_bytes())
+
+
+def test_a_set_that_is_half_there_is_left_out_with_a_sentence(small, monkeypatch, tmp_path, capsys):
+    (tmp_path / "kadid10k").mkdir()
+    monkeypatch.setenv("IQA_DATA", str(tmp_path))
+    monkeypatch.setattr(compare, "names", lambda: ["kadid10k", "offline"])
+    assert list(reproduce.prepare("smoke")) == ["offline"]
+    assert "kadid10k is left out: " in capsys.readouterr().out
+
+
+def test_where_there_are_no_pristine_images_dri_iqa_learns_from_sets_with_references(monkeypatch):
+    dataset = data.load("offline")
+    photographs = dataclasses.replace(dataset, card=dataclasses.replace(dataset.card, name="x", reference=False))
+    datasets = {"offline": dataset, "x": photographs}
+    monkeypatch.setattr(compare.data, "available", lambda: [])
+    assert compare.trained(datasets, "dri-iqa", "quick") == [dataset]
+    monkeypatch.setattr(compare.data, "available", lambda: ["cid22"])
+    assert compare.trained(datasets, "dri-iqa", "quick") == [dataset, photographs]
 
 
 def test_a_quick_run_goes_on_from_its_own_ledger(small, monkeypatch):
