@@ -218,7 +218,7 @@ def _search(paths: str | Path | Iterable[str | Path]) -> _Search:
     Raises:
         ValueError: there is nothing to score.
     """
-    found = _Search()
+    search = _Search()
     suffixes = images.readable_suffixes()
     by_place: dict[str, Path] = {}  # the real place of each file, and the name that it goes by
 
@@ -243,15 +243,15 @@ def _search(paths: str | Path | Iterable[str | Path]) -> _Search:
             else:
                 broken = not os.path.exists(file)
                 kind = "link that leads nowhere" if broken else file.suffix.lower() or "without a suffix"
-                found.passed_over.setdefault(kind, []).append(str(file))
+                search.passed_over.setdefault(kind, []).append(str(file))
         if not any_image:
-            found.empty.append(path)
-    found.files = list(by_place.values())
-    if not found.files:
-        where = ", ".join(map(str, found.empty)) or "No file is named"
-        more = about_passed_over(found.passed_over)
+            search.empty.append(path)
+    search.files = list(by_place.values())
+    if not search.files:
+        where = ", ".join(map(str, search.empty)) or "No file is named"
+        more = about_passed_over(search.passed_over)
         raise ValueError(f"{where}: no images here. Name another folder." + (f" {more}" if more else ""))
-    return found
+    return search
 
 
 # Formats of images that an installed Pillow may not read. Who has some wants to know, even in a notebook;
@@ -285,11 +285,11 @@ def about_passed_over(passed_over: dict[str, list[str]]) -> str:
     return sentence
 
 
-def _warn(found: _Search) -> None:
+def _warn(search: _Search) -> None:
     """Say what is not scored."""
-    for folder in found.empty:
+    for folder in search.empty:
         warnings.warn(f"{folder}: no images here.", stacklevel=3)
-    likely = {kind: names for kind, names in found.passed_over.items() if kind in _OTHER_IMAGES}
+    likely = {kind: names for kind, names in search.passed_over.items() if kind in _OTHER_IMAGES}
     if likely:
         warnings.warn(about_passed_over(likely), PassedOver, stacklevel=3)
 
@@ -303,9 +303,9 @@ def find_pictures(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     Raises:
         ValueError: no images at all.
     """
-    found = _search(paths)
-    _warn(found)
-    return found.files
+    search = _search(paths)
+    _warn(search)
+    return search.files
 
 
 # --- references ---------------------------------------------------------------------------------
@@ -670,13 +670,13 @@ def score_paths(
     chosen = _chosen(method, with_reference=reference is not None)
     _check(chosen, weights, with_reference=reference is not None)
     references = References(reference) if reference is not None else None
-    found = _search(paths)
-    _warn(found)
+    search = _search(paths)
+    _warn(search)
     methods = _loaded(chosen, weights)
     if not any(_compares(m) for m in methods):
         references = None
 
-    jobs = [_job(path, references) for path in found.files]
+    jobs = [_job(path, references) for path in search.files]
     by_name = all(isinstance(item, str) for item in chosen)
     cache = Kept(_cache_file(chosen, weights, longest), wait=False) if by_name else nullcontext({})
     rows: dict[str, list[float]] = {}  # of each image that was reached
@@ -710,7 +710,7 @@ def score_paths(
             pool.shutdown(wait=False, cancel_futures=True)
 
     table = _table(jobs, _columns(methods), rows, errors)
-    table.attrs["passed_over"] = found.passed_over
+    table.attrs["passed_over"] = search.passed_over
     if stopped:
         raise Stopped(table, len(jobs), kept=by_name and not known.lost)
     return table
