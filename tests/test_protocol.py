@@ -319,7 +319,8 @@ def test_an_official_test_part_of_a_small_table_is_kept():
 
 def test_a_mark_that_is_not_used_is_said():
     with pytest.warns(UserWarning, match="The val mark of 4 images is not used"):
-        protocol.run(Ridge(), small(12, split=["validation"] * 4 + [""] * 8), seeds=[0])
+        rows = protocol.run(Ridge(), small(12, split=["validation"] * 4 + [""] * 8), seeds=[0])
+    assert rows["n"].tolist() == [12] and rows["split"].tolist() == ["5-fold"]
 
 
 def test_other_sets_beside_a_small_table_are_refused(dataset):
