@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from tqdm import tqdm
 
-from data_download import kodak
+from data_download.made import kodak
 from data_download.fetch import DownloadError, Unavailable, downloads, fetch, readable, mirrored
 from iqa_core import data, files
 

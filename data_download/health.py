@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from data_download import kodak, tables
+from data_download import tables
+from data_download.made import kodak
 from iqa_core import data, images
 from iqa_core.data import Dataset, Fault
 from iqa_core.metrics import srcc, ssim

@@ -26,8 +26,9 @@ import report
 import torch
 import trainings
 
-from data_download import kodak
-from iqa_core import baselines, data, dri, files, ledger, metrics, protocol, qfm, reiqa, score, yoto
+from data_download.made import kodak
+from figures import ledger
+from iqa_core import baselines, data, dri, evaluate, files, metrics, qfm, reiqa, score, yoto
 
 SEEDS = {"smoke": range(2), "quick": range(5), "full": range(10)}
 EVERYTHING = 10**9
@@ -40,7 +41,7 @@ CHEAP = (*NEED_REFERENCES, "brisque", "frozen ridge", "re-iqa")
 METHODS = (*CHEAP, "qfm-iqm", "yoto", "dri-iqa")
 SHIPPED = {"brisque": "biq2021", "frozen ridge": "biq2021", "re-iqa": "biq2021", "qfm-iqm": "biq2021",
            "yoto": "tid2013-kodak", "dri-iqa": "tid2013-kodak"}  # the set on which each was trained
-WEIGHTS = Path(protocol.__file__).parent / "weights"
+WEIGHTS = Path(evaluate.__file__).parent / "weights"
 
 
 def names() -> list[str]:
@@ -138,7 +139,7 @@ def train(job: Job) -> tuple[pd.DataFrame | None, str]:
         others = [load(name, job.mode) for name in job.others]
         for seed in job.seeds:
             method = build(job.method, dataset, job.mode, seed)
-            rows = protocol.run(method, dataset, [seed], job.mode, others=others)
+            rows = evaluate.run(method, dataset, [seed], job.mode, others=others)
             known = read_ledger(job.ledger).set_index(ledger.KEY).index  # claims may rest on a row that is there
             rows = rows[~rows.set_index(ledger.KEY).index.isin(known)]
             ledger.append(rows, job.ledger)
@@ -235,7 +236,7 @@ def cost(job: tuple[str, int, int]) -> dict:
     """Seconds and memory of one method for one picture and its reference, with one thread."""
     name, height, width = job
     torch.set_num_threads(1)
-    before = protocol.machine()[0]
+    before = evaluate.machine()[0]
     method = score.load_method(name)
     net = getattr(method, "net", None) or getattr(method, "nets", None) or getattr(method, "pyramid", None)
     x, x_ref = torch.rand(2, 1, 3, height, width, generator=torch.Generator().manual_seed(0))
@@ -245,7 +246,7 @@ def cost(job: tuple[str, int, int]) -> dict:
             start = time.perf_counter()
             method.score(x, x_ref)
             seconds.append(time.perf_counter() - start)
-    memory, hardware = protocol.machine()
+    memory, hardware = evaluate.machine()
     return {"method": name, "height": height, "width": width, "ms": 1000 * statistics.median(seconds[1:]),
             "memory_mb": memory - before, "parameters": sum(p.numel() for p in net.parameters()) if net is not None else 0,
             "hardware": hardware, "date": date.today().isoformat()}

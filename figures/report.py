@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from iqa_core.files import atomic
-from iqa_core.ledger import CLAIM_COLUMNS, default_path, merge, read_claims
+from figures.ledger import CLAIM_COLUMNS, default_path, merge, read_claims
 
 
 def claim(name: str, paper: str, text: str, dataset: str, measure: str, effect: pd.Series, remark: str = "",

@@ -23,8 +23,10 @@ import report
 import results
 import torch
 
-from data_download import tid2013_kodak
-from iqa_core import data, files, ledger, modes
+from data_download.made import tid2013_kodak
+from figures import ledger
+from iqa_core import data, files
+from lesson import modes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

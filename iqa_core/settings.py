@@ -16,7 +16,7 @@ def said(default, source: str):
 def expect_words(config, **known: tuple[str, ...]) -> None:
     """ValueError if a field of a config holds none of the words that it may.
 
-    >>> from iqa_core.pairs import PretrainConfig
+    >>> from iqa_core.reiqa_pairs import PretrainConfig
     >>> expect_words(PretrainConfig(), swap=("on", "off"))
     Traceback (most recent call last):
     ValueError: swap='clean' is unknown; choose one of on, off.
@@ -109,7 +109,7 @@ def expect_text(config, *names: str, empty: bool = False) -> None:
 def to_save(config) -> dict:
     """A config as a dict of plain values, as files of tensors hold it: a path becomes a text.
 
-    >>> from iqa_core.pairs import PretrainConfig
+    >>> from iqa_core.reiqa_pairs import PretrainConfig
     >>> to_save(PretrainConfig(weights=Path("net.pth")))["weights"]
     'net.pth'
     """
@@ -162,7 +162,7 @@ def from_saved(config_class: type, saved, path: str | Path):
 def table(config) -> pd.DataFrame:
     """A config as a table: every field, its value, and who says so. A changed default counts as ours.
 
-    >>> from iqa_core.pairs import PretrainConfig
+    >>> from iqa_core.reiqa_pairs import PretrainConfig
     >>> table(PretrainConfig(crop=64)).loc[["crop", "momentum"]].values.tolist()
     [[64, 'ours (paper: 160)'], [0.999, 'code']]
     """

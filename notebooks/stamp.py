@@ -26,7 +26,8 @@ except ModuleNotFoundError:
     %pip install -q "seeing-quality @ git+{ADDRESS}"
 import torch
 import iqa_exercises as exercises
-from iqa_core import check, data, images, modes, plot
+from iqa_core import data, images
+from lesson import check, modes, plot
 
 plot.style()
 torch.manual_seed(0)

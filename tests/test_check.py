@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from iqa_core import check, modes
+from lesson import check, modes
 
 
 def test_a_wrong_value_fails_and_a_right_one_prints_no_number(capsys):

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from iqa_core import data, dri, metrics
-from iqa_core.contrast import Pictures
+from iqa_core.reiqa_pretrain import Pictures
 from iqa_core.distortions import distort
 from iqa_core.dri import SMOKE, DRIConfig, Network, align, interact, pristine, ratio
-from iqa_core.extractor import GROUPS, contrast, correlation, degrade, grid, relations, sequences
-from iqa_core.predictor import Head
-from iqa_core.restorer import Guided, Restorer
+from iqa_core.dri_extractor import GROUPS, contrast, correlation, degrade, grid, relations, sequences
+from iqa_core.dri_predictor import Head
+from iqa_core.dri_restorer import Guided, Restorer
 
 TINY = dataclasses.replace(SMOKE, weights="random", steps=4, restore_steps=4, epochs=2, batch=8)
 

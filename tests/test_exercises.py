@@ -9,7 +9,7 @@ import re
 import pytest
 
 import iqa_exercises as exercises
-from iqa_core.check import CheckFailed
+from lesson.check import CheckFailed
 from test_notebooks import NOTEBOOKS, stamp
 
 MODULES = [module.name for module in pkgutil.iter_modules(exercises.__path__)]

@@ -16,15 +16,15 @@ from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from data_download import offline
-from iqa_core import baselines, contrast, data, dri, files, images, pairs, qfm, score, train, yoto
+from data_download.made import offline
+from iqa_core import baselines, data, dri, files, images, qfm, reiqa_pairs, reiqa_pretrain, score, train, yoto
 
 YOTO = dataclasses.replace(yoto.SMOKE, encoder="test_efficientnet", weights="random", width=8, crop=32, epochs=3, batch=4)
 QFM = dataclasses.replace(qfm.SMOKE, encoder="test_efficientnet", weights="random", width=8, crop=32, heads=2, epochs=3,
                           batch=4, memory=16, calm=1, test_crops=2)
 DRI = dataclasses.replace(dri.SMOKE, trunk=(4, 8, 16, 32), encoder="test_efficientnet", weights="random", width=16, crop=32,
                           contents=2, degradations=2, patch=32, restorer=4, steps=6, restore_steps=6, epochs=3, batch=4)
-MOCO = dataclasses.replace(pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_picture=1, dim=8,
+MOCO = dataclasses.replace(reiqa_pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_picture=1, dim=8,
                            queue=24, batch=2, epochs=3)
 
 
@@ -49,7 +49,7 @@ def losses(name: str, dataset: data.Dataset, fold: int = 1, checkpoint: Path | N
     """The history of a small training; `fold` batches in one."""
     torch.manual_seed(0)
     if name == "re-iqa":
-        return contrast.pretrain(photos(4), MOCO, checkpoint, every=2)[1]
+        return reiqa_pretrain.pretrain(photos(4), MOCO, checkpoint, every=2)[1]
     if name == "dri-iqa, extractor":
         net = dri.Network(DRI).extractor
         return dri.train_extractor(net, photos(4), DRI)
@@ -101,11 +101,11 @@ def test_two_processes_of_pretraining_share_one_queue(two):
     """Each has its own batch norms; keys of both enter the queue; the gradient is the mean."""
     found = pd.read_csv(two[0] / "re-iqa.csv")
     torch.manual_seed(MOCO.seed)
-    moco, few = contrast.MoCo(MOCO).train(), photos(4)
+    moco, few = reiqa_pretrain.MoCo(MOCO).train(), photos(4)
 
     def crops(purpose, step):
-        made = pairs.make_pairs([few[i] for i in contrast._rows(step, 4, MOCO)], MOCO,
-                                contrast._generator(MOCO.seed, purpose, step))
+        made = reiqa_pairs.make_pairs([few[i] for i in reiqa_pretrain._rows(step, 4, MOCO)], MOCO,
+                                reiqa_pretrain._generator(MOCO.seed, purpose, step))
         return made.queries, made.keys
 
     for step in range(-(-MOCO.queue // (MOCO.batch * MOCO.pairs))):
@@ -113,9 +113,9 @@ def test_two_processes_of_pretraining_share_one_queue(two):
     learner = torch.optim.SGD(moco.query.parameters(), lr=MOCO.lr, momentum=0.9, weight_decay=MOCO.weight_decay)
     wanted = []
     for step in range(3):
-        learner.param_groups[0]["lr"] = contrast.learning_rate(step, MOCO)
+        learner.param_groups[0]["lr"] = reiqa_pretrain.learning_rate(step, MOCO)
         codes = [moco(*crops(1, 2 * step + process)) for process in (0, 1)]
-        loss = sum(contrast.info_nce(q, k, moco.queue, MOCO.temperature) for q, k in codes) / 2
+        loss = sum(reiqa_pretrain.info_nce(q, k, moco.queue, MOCO.temperature) for q, k in codes) / 2
         learner.zero_grad()
         loss.backward()
         learner.step()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from data_download import kodak
+from data_download.made import kodak
 from data_download.fetch import DownloadError
 from data_download.get import get, unpack
 from iqa_core import data, files

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from data_download import health, tables
-from data_download.offline import photograph
+from data_download.made.offline import photograph
 from iqa_core import data, distortions, images
 
 REAL = Path(os.environ.get("IQA_DATA") or "no-data") / "biq2021"

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from data_download import offline
-from iqa_core import baselines, contrast, data, dri, files, images, inputs, pairs, protocol, qfm, reiqa, score, settings
+from data_download.made import offline
+from iqa_core import baselines, data, dri, evaluate, files, images, inputs, qfm, reiqa, reiqa_pairs, reiqa_pretrain, score, settings
 from iqa_core import train as training
 from iqa_core import yoto
 
@@ -147,8 +147,8 @@ def turn(dataset: data.Dataset) -> None:
 
 def expert_file(folder) -> str:
     torch.manual_seed(0)
-    config = dataclasses.replace(pairs.SMOKE, backbone="test_efficientnet", weights="random")
-    contrast.save_expert(folder / "expert.pt", contrast.network("test_efficientnet"), config)
+    config = dataclasses.replace(reiqa_pairs.SMOKE, backbone="test_efficientnet", weights="random")
+    reiqa_pretrain.save_expert(folder / "expert.pt", reiqa_pretrain.network("test_efficientnet"), config)
     return str(folder / "expert.pt")
 
 
@@ -178,11 +178,11 @@ def test_fit_and_predict_refuse_a_reference_of_another_size(name, spoil, dataset
 @pytest.mark.parametrize("metric", ["psnr", "ssim"])
 def test_the_protocol_refuses_a_reference_of_another_size(metric, spoil, dataset):
     method = baselines.FullReference(metric)
-    before = protocol.predict(method, dataset)
+    before = evaluate.predict(method, dataset)
     assert np.allclose(before, [method.score(dataset.image(i)[None], dataset.reference(i)[None]).item() for i in range(12)])
     spoil(dataset)
     with pytest.raises(data.DatasetError, match="1-0.png has 48 x 40 pixels, but its reference 1.png has"):
-        protocol.predict(method, dataset)
+        evaluate.predict(method, dataset)
 
 
 def test_an_image_and_a_reference_that_are_both_turned_fit(dataset, tmp_path):
@@ -195,7 +195,7 @@ def test_an_image_and_a_reference_that_are_both_turned_fit(dataset, tmp_path):
 
 def test_an_image_that_is_too_small_for_a_metric_is_named(dataset):
     with pytest.raises(ValueError, match="mine: 0-0.png: .*pixels"):
-        protocol.predict(baselines.FullReference("ms_ssim"), dataset)
+        evaluate.predict(baselines.FullReference("ms_ssim"), dataset)
 
 
 # --- parts that cannot train ------------------------------------------------------------------------------------
@@ -332,23 +332,23 @@ def test_regressions_saved_by_other_versions_are_refused_in_a_sentence(name, cha
     (replaced("model", torch.ones(2)), "tensors are missing")])
 def test_experts_saved_by_other_versions_are_refused_in_a_sentence(change, words, tmp_path):
     path = expert_file(tmp_path)
-    assert contrast.expert(path).num_features == 256
+    assert reiqa_pretrain.expert(path).num_features == 256
     rewrite(path, change)
     with pytest.raises(ValueError, match=f"expert.pt: .*{words}"):
-        contrast.expert(path)
+        reiqa_pretrain.expert(path)
 
 
 def test_the_checkpoint_of_a_pretraining_is_an_expert(tmp_path):
-    config = dataclasses.replace(pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_picture=1, dim=8,
+    config = dataclasses.replace(reiqa_pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_picture=1, dim=8,
                                  queue=24, batch=2, epochs=1)
     pictures = [images.to_uint8(offline.photograph(name))[:, :120, :160] for name in list(offline.PHOTOGRAPHS)[:2]]
-    model, _ = contrast.pretrain(pictures, config, tmp_path / "run.pt")
+    model, _ = reiqa_pretrain.pretrain(pictures, config, tmp_path / "run.pt")
     x = torch.rand(1, 3, 48, 48)
     with torch.no_grad():
-        assert torch.allclose(contrast.expert(tmp_path / "run.pt")(x), model.query.backbone(x), atol=1e-6)
+        assert torch.allclose(reiqa_pretrain.expert(tmp_path / "run.pt")(x), model.query.backbone(x), atol=1e-6)
     rewrite(tmp_path / "run.pt", lambda s: s["net"].pop("query.head.0.weight"))
     with pytest.raises(ValueError, match="run.pt: does not fit this training; 1 tensors are missing"):
-        contrast.pretrain(pictures, config, tmp_path / "run.pt")
+        reiqa_pretrain.pretrain(pictures, config, tmp_path / "run.pt")
 
 
 def test_a_config_with_a_path_is_saved_and_read(tmp_path):
@@ -401,6 +401,6 @@ def test_sizes_come_from_the_image_as_it_is_shown(dataset):
 
 
 def test_configs_are_read_back_as_they_were():
-    for config in (TINY_YOTO, TINY_QFM, TINY_DRI, yoto.YOTOConfig(), qfm.QFMConfig(), dri.DRIConfig(), pairs.PretrainConfig()):
+    for config in (TINY_YOTO, TINY_QFM, TINY_DRI, yoto.YOTOConfig(), qfm.QFMConfig(), dri.DRIConfig(), reiqa_pairs.PretrainConfig()):
         assert settings.from_saved(type(config), settings.to_save(config), "file") == config
     assert inputs.expect_batch(torch.rand(1, 3, 4, 4))[1] is None

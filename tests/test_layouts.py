@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from data_download import layouts, tables, tid2013_types
-from data_download.kadid_cells import kadid_scores
+from data_download import layouts, tables
+from data_download.made import tid2013_types
+from data_download.made.kadid_cells import kadid_scores
 from iqa_core import data
 
 

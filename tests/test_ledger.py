@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import report
 
-from iqa_core import ledger
+from figures import ledger
 
 
 def rows(method="PSNR", seeds=range(3), **values):

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from data_download import offline
-from data_download.kadid_cells import kadid_cells, kadid_scores
+from data_download.made import offline
+from data_download.made.kadid_cells import kadid_cells, kadid_scores
 from iqa_core import data, distortions, metrics
 
 

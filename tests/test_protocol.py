@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from iqa_core import data, ledger, metrics, protocol
+from figures import ledger
+from iqa_core import data, evaluate, metrics
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ class Memory:
 def test_predict_gives_each_picture_its_own_reference(dataset):
     some = dataset.subset([7, 3, 100])
     expected = [metrics.psnr(some.image(i)[None], some.reference(i)[None]).item() for i in range(3)]
-    assert protocol.predict(psnr_method(), some).tolist() == expected
+    assert evaluate.predict(psnr_method(), some).tolist() == expected
 
 
 def test_predict_gives_none_where_there_is_no_reference(dataset):
@@ -77,52 +78,52 @@ def test_predict_gives_none_where_there_is_no_reference(dataset):
         assert not torch.is_grad_enabled()
         return x.mean((1, 2, 3))
 
-    found = protocol.predict(SimpleNamespace(score=score), some)
+    found = evaluate.predict(SimpleNamespace(score=score), some)
     assert seen == [None, None] and found.dtype == np.float64 and found.shape == (2,)
 
 
 def test_predict_names_the_picture_whose_score_is_nan(dataset):
     broken = SimpleNamespace(score=lambda x, x_ref: x.mean((1, 2, 3)) * np.nan)
     with pytest.raises(ValueError, match=r"score of p0_3.png is NaN \(2 of 2 are\)"):
-        protocol.predict(broken, dataset.subset([3, 4]))
+        evaluate.predict(broken, dataset.subset([3, 4]))
     some_nan = SimpleNamespace(predict=lambda d: np.where(np.arange(len(d)) == 1, np.nan, 0.0))
     with pytest.raises(ValueError, match=r"score of p0_4.png is NaN \(1 of 2 are\)"):
-        protocol.predict(some_nan, dataset.subset([3, 4]))
+        evaluate.predict(some_nan, dataset.subset([3, 4]))
 
 
 def test_predict_refuses_another_number_of_scores(dataset):
     with pytest.raises(ValueError, match=r"predict gave shape \(3,\) for 120 pictures"):
-        protocol.predict(SimpleNamespace(predict=lambda d: np.zeros(3)), dataset)
+        evaluate.predict(SimpleNamespace(predict=lambda d: np.zeros(3)), dataset)
 
 
 # ---- run ---------------------------------------------------------------------------------------------------------
 
 
 def test_run_has_the_columns_of_the_ledger_and_the_right_numbers(dataset):
-    rows = protocol.run(psnr_method(), dataset, seeds=[0, 3], mode="smoke", variant="rgb")
+    rows = evaluate.run(psnr_method(), dataset, seeds=[0, 3], mode="smoke", variant="rgb")
     assert list(rows.columns) == ledger.COLUMNS
     test = data.splits(dataset, 3)[2]
-    pred = protocol.predict(psnr_method(), test)
+    pred = evaluate.predict(psnr_method(), test)
     row = rows.iloc[1]
-    for metric in protocol.CORRELATIONS:
+    for metric in evaluate.CORRELATIONS:
         assert row[metric] == getattr(metrics, metric)(pred, test.scores)
     assert row["rmse"] == metrics.rmse(metrics.logistic_fit(pred, test.scores)(pred), test.scores)
     assert row[["method", "variant", "dataset", "images", "split", "seed", "mode", "n", "n_train"]].tolist() == [
         "PSNR", "rgb", "noise", 120, "random", 3, "smoke", len(test), 0]
     assert row["minutes"] > 0 and row["memory_mb"] > 10 and "threads" in row["hardware"]
-    assert row["version"].startswith(protocol.__version__) and row["srcc"] > 0.8
+    assert row["version"].startswith(evaluate.__version__) and row["srcc"] > 0.8
 
 
 def test_an_untrained_method_sees_each_test_picture_once(dataset):
     seen = []
     method = SimpleNamespace(name="count", predict=lambda d: seen.extend(d.table["image"]) or np.arange(len(d)))
-    protocol.run(method, official(dataset), seeds=range(3))
+    evaluate.run(method, official(dataset), seeds=range(3))
     assert sorted(seen) == sorted(official(dataset).table.query("split == 'test'")["image"])
 
 
 def test_nothing_learnt_on_one_split_reaches_the_next(dataset):
     method = Memory()
-    rows = protocol.run(method, dataset, seeds=range(4))
+    rows = evaluate.run(method, dataset, seeds=range(4))
     assert method.fitted == 0 and not method.known
     assert rows["variant"].tolist() == ["greedy"] * 4
     for seed, row in zip(range(4), rows.itertuples()):
@@ -145,7 +146,7 @@ def test_what_is_trained_on_one_set_is_tested_on_the_test_part_of_another(datase
             seen.append((part.name, sorted(part.table["image"])))
             return {"NR": -part.table["level"].to_numpy(float)}
 
-    rows = protocol.run(Level(), dataset, [0, 1], "quick", others=[other])
+    rows = evaluate.run(Level(), dataset, [0, 1], "quick", others=[other])
     assert rows["variant"].tolist() == 2 * ["plain: NR", "plain: NR, from noise"]
     assert rows["dataset"].tolist() == 2 * ["noise", "other"] and rows["images"].tolist() == 2 * [120, 60]
     assert rows["n_train"].nunique() == 1  # that of the set that was trained on
@@ -164,21 +165,21 @@ def test_training_is_seeded(dataset):
         def predict(self, dataset):
             return torch.rand(len(dataset)).numpy() + self.bias
 
-    first, second = (protocol.run(Random(), dataset, seeds=[1, 0][:n])["srcc"] for n in (2, 1))
+    first, second = (evaluate.run(Random(), dataset, seeds=[1, 0][:n])["srcc"] for n in (2, 1))
     assert first[0] == second[0] and first[0] != first[1]
 
 
 def test_official_split_is_reported(dataset):
-    rows = protocol.run(Memory(), official(dataset), seeds=[0, 1])
+    rows = evaluate.run(Memory(), official(dataset), seeds=[0, 1])
     assert set(rows["split"]) == {"official"} and rows["n"].nunique() == 1
 
 
 def test_a_constant_method_warns_once_and_does_not_stop(dataset):
     flat = SimpleNamespace(name="flat", predict=lambda d: np.full(len(d), 0.5))
     with pytest.warns(UserWarning, match="flat on noise, seed 0: pred is constant") as caught:
-        rows = protocol.run(flat, dataset, seeds=[0])
+        rows = evaluate.run(flat, dataset, seeds=[0])
     assert [warning.filename for warning in caught] == [__file__]
-    assert rows[protocol.CORRELATIONS].isna().all(axis=None)
+    assert rows[evaluate.CORRELATIONS].isna().all(axis=None)
     assert rows["rmse"][0] == pytest.approx(data.splits(dataset, 0)[2].scores.std())
 
 
@@ -186,19 +187,19 @@ def test_run_refuses_a_split_that_shares_content(dataset, monkeypatch):
     whole = dataset.subset(np.arange(len(dataset)))
     monkeypatch.setattr(data, "splits", lambda d, seed: (whole, whole, whole))
     with pytest.raises(ValueError, match="noise, seed 0: content 'ref0.png' is trained and tested on"):
-        protocol.run(psnr_method(), dataset, seeds=[0])
+        evaluate.run(psnr_method(), dataset, seeds=[0])
 
 
 def test_run_refuses_what_it_cannot_judge(dataset):
     with pytest.raises(ValueError, match="Memory has no name"):
         nameless = Memory()
         nameless.name = None
-        protocol.run(nameless, dataset)
+        evaluate.run(nameless, dataset)
     unscored = data.Dataset("bare", dataset.table.assign(score=np.nan), dataset.root, dataset.card)
     with pytest.raises(ValueError, match="bare has pictures without a score"):
-        protocol.run(psnr_method(), unscored)
+        evaluate.run(psnr_method(), unscored)
     with pytest.raises(ValueError, match="There is no seed"):
-        protocol.run(psnr_method(), dataset, seeds=[])
+        evaluate.run(psnr_method(), dataset, seeds=[])
 
 
 # ---- tables that are too small for a split -----------------------------------------------------
@@ -241,13 +242,13 @@ def test_a_small_table_is_cross_validated_by_content(n, contents, folds):
     Ridge.seen = []
     if folds is None:
         with pytest.raises(ValueError, match="few: 20 images of 2 contents are too few to train and test"):
-            protocol.run(method, dataset, seeds=[0])
+            evaluate.run(method, dataset, seeds=[0])
         return
     if folds == 0:
-        assert set(protocol.run(method, dataset, seeds=[0])["split"]) == {"random"}
+        assert set(evaluate.run(method, dataset, seeds=[0])["split"]) == {"random"}
         return
     with pytest.warns(UserWarning, match=f"few: {n} images of {contents} contents are too few for a 70/10/20 split") as caught:
-        rows = protocol.run(method, dataset, seeds=[3, 5])
+        rows = evaluate.run(method, dataset, seeds=[3, 5])
     assert len(caught) == 1 and caught[0].filename == __file__
     assert f"{folds}-fold cross-validation by content" in str(caught[0].message)
     assert list(rows.columns) == ledger.COLUMNS and set(rows["split"]) == {f"{folds}-fold"}
@@ -269,14 +270,14 @@ def test_the_order_of_rows_and_the_seed_decide_nothing_else():
     dataset = small(20)
     shuffled = dataset.subset(np.random.default_rng(1).permutation(20))
     with pytest.warns(UserWarning, match="too few"):
-        first, second, again = (protocol.run(Ridge(), d, seeds=[2])["srcc"][0] for d in (dataset, shuffled, dataset))
+        first, second, again = (evaluate.run(Ridge(), d, seeds=[2])["srcc"][0] for d in (dataset, shuffled, dataset))
     assert first == again and first == pytest.approx(second)
 
 
 def test_features_that_say_nothing_get_no_correlation_from_the_folds():
     """Pooled as they are, the folds' predictions would have an SRCC of about -0.2."""
     with pytest.warns(UserWarning, match="too few"):
-        found = [protocol.run(Ridge(), small(20, seed=seed), seeds=[0])["srcc"][0] for seed in range(60)]
+        found = [evaluate.run(Ridge(), small(20, seed=seed), seeds=[0])["srcc"][0] for seed in range(60)]
     assert abs(np.mean(found)) < 0.09  # its standard error is 0.03
 
 
@@ -284,7 +285,7 @@ def test_a_small_table_is_tested_whole_by_what_is_not_trained():
     dataset = small(12)
     method = SimpleNamespace(name="fixed", predict=lambda d: d.scores**2)
     with pytest.warns(UserWarning, match="all of its images are tested, for every seed"):
-        rows = protocol.run(method, dataset, seeds=[0, 1])
+        rows = evaluate.run(method, dataset, seeds=[0, 1])
     assert rows["srcc"].tolist() == [1, 1] and rows["n"].tolist() == [12, 12] and rows["n_train"].tolist() == [0, 0]
 
 
@@ -294,7 +295,7 @@ def test_every_kind_of_prediction_is_pooled():
             return {"NR": self.predict(dataset), "FR": -self.predict(dataset)}
 
     with pytest.warns(UserWarning, match="too few"):
-        rows = protocol.run(Two(), small(20), seeds=[0])
+        rows = evaluate.run(Two(), small(20), seeds=[0])
     assert rows["variant"].tolist() == ["NR", "FR"] and rows["srcc"][0] == pytest.approx(-rows["srcc"][1])
 
 
@@ -302,7 +303,7 @@ def test_every_kind_of_prediction_is_pooled():
 def test_too_few_ratings_are_said_with_all_numbers(n):
     sentence = f"few: {n} images of {n} contents are too few to train and test.*needs 8 images of 3 contents at least"
     with pytest.raises(ValueError, match=sentence):
-        protocol.run(Ridge(), small(n), seeds=[0])
+        evaluate.run(Ridge(), small(n), seeds=[0])
 
 
 def test_an_official_test_part_of_a_small_table_is_kept():
@@ -310,27 +311,27 @@ def test_an_official_test_part_of_a_small_table_is_kept():
     dataset = small(20, split=split)
     Ridge.seen = []
     with pytest.warns(UserWarning, match="a validation part of 2 images is too small to choose constants by"):
-        rows = protocol.run(Ridge(), dataset, seeds=[0, 1])
+        rows = evaluate.run(Ridge(), dataset, seeds=[0, 1])
     assert set(rows["split"]) == {"official"} and rows["n"].tolist() == [5, 5] and rows["n_train"].tolist() == [15, 15]
     assert Ridge.seen == [(set(dataset.table["image"][5:]), None)] * 2
     with pytest.raises(ValueError, match="few: the official test part has 2 images, and 3 are the least"):
-        protocol.run(Ridge(), small(20, split=["test"] * 2 + [""] * 18), seeds=[0])
+        evaluate.run(Ridge(), small(20, split=["test"] * 2 + [""] * 18), seeds=[0])
 
 
 def test_a_mark_that_is_not_used_is_said():
     with pytest.warns(UserWarning, match="The val mark of 4 images is not used"):
-        rows = protocol.run(Ridge(), small(12, split=["validation"] * 4 + [""] * 8), seeds=[0])
+        rows = evaluate.run(Ridge(), small(12, split=["validation"] * 4 + [""] * 8), seeds=[0])
     assert rows["n"].tolist() == [12] and rows["split"].tolist() == ["5-fold"]
 
 
 def test_other_sets_beside_a_small_table_are_refused(dataset):
     with pytest.raises(ValueError, match="few is so small that it is cross-validated"):
-        protocol.run(Ridge(), small(20), seeds=[0], others=[dataset])
+        evaluate.run(Ridge(), small(20), seeds=[0], others=[dataset])
 
 
 def test_an_unknown_part_ends_a_run():
     with pytest.raises(data.DatasetError, match="few: the split of 0-0.png is 'holdout', which is no part"):
-        protocol.run(Ridge(), small(40, split=["holdout"] * 40), seeds=[0])
+        evaluate.run(Ridge(), small(40, split=["holdout"] * 40), seeds=[0])
 
 
 def test_small_tables_are_compared_with_a_warning():
@@ -341,15 +342,15 @@ def test_small_tables_are_compared_with_a_warning():
             return super().features(dataset)[:, :5]
 
     with pytest.warns(UserWarning, match="too few"):
-        a, b = (protocol.run(method, small(20), seeds=range(3)) for method in (Ridge(), Other()))
+        a, b = (evaluate.run(method, small(20), seeds=range(3)) for method in (Ridge(), Other()))
     with pytest.warns(UserWarning, match="every seed tests the same 20 images, so this interval tells how much training"):
-        found = protocol.compare(a, b)
+        found = evaluate.compare(a, b)
     assert found["difference"] == pytest.approx((a["srcc"] - b["srcc"]).mean()) and found["pairs"] == 3
 
 
 def test_the_interval_of_an_srcc_is_that_of_bonett_and_wright():
     # the example in the documentation of Bonett's own package statpsych, ci.spear
-    assert protocol.srcc_interval(0.8699639, 15) == pytest.approx((0.5840951, 0.9638297), abs=1e-4)
+    assert evaluate.srcc_interval(0.8699639, 15) == pytest.approx((0.5840951, 0.9638297), abs=1e-4)
 
 
 # ---- compare -----------------------------------------------------------------------------------------------------
@@ -362,7 +363,7 @@ def table(srcc, method="a", n=20, n_train=70, **more):
 
 def test_corrected_t_test_on_constructed_numbers():
     d = np.array([0.03, 0.01, 0.02, -0.01, 0.05])
-    found = protocol.compare(table(0.8 + d), table(np.full(5, 0.8), "b"))
+    found = evaluate.compare(table(0.8 + d), table(np.full(5, 0.8), "b"))
     error = np.sqrt(d.var(ddof=1) * (1 / 5 + 20 / 70))
     assert found["difference"] == pytest.approx(0.02)
     assert found["p"] == pytest.approx(2 * stats.t.sf(0.02 / error, 4))
@@ -384,29 +385,29 @@ def test_corrected_t_test_holds_its_level_where_the_plain_one_does_not():
         d = np.array([rng.permutation(advantage)[:12].mean() for _ in range(10)])
         plain += stats.ttest_1samp(d, 0).pvalue < 0.05
         a, b = (table(srcc, n=12, n_train=48) for srcc in (d, np.zeros(10)))
-        corrected += protocol.compare(a, b)["p"] < 0.05
+        corrected += evaluate.compare(a, b)["p"] < 0.05
     assert plain / 150 > 0.15 and corrected / 150 < 0.1
 
 
 def test_compare_pairs_by_seed_and_is_antisymmetric():
     a, b = table(np.array([0.1, 0.5, 0.9])), table(np.array([0.2, 0.3, 0.4]), "b")
     shuffled = b.iloc[[2, 0, 1]]
-    found = protocol.compare(a, shuffled)
-    assert found.equals(protocol.compare(a, b))
-    assert protocol.compare(b, a)["difference"] == -found["difference"]
+    found = evaluate.compare(a, shuffled)
+    assert found.equals(evaluate.compare(a, b))
+    assert evaluate.compare(b, a)["difference"] == -found["difference"]
 
 
 def test_compare_without_any_variance():
     a = table(np.array([0.5, 0.75, 0.25]))
-    same, better = protocol.compare(a, a.assign(method="b")), protocol.compare(a.assign(srcc=a["srcc"] + 0.125), a)
+    same, better = evaluate.compare(a, a.assign(method="b")), evaluate.compare(a.assign(srcc=a["srcc"] + 0.125), a)
     assert (same["p"], same["low"], same["high"], same["wins"]) == (1, 0, 0, 0)
     assert (better["p"], better["low"], better["wins"]) == (0, 0.125, 3)
 
 
 def test_an_untrained_method_is_compared_by_the_other_ones_training():
     d = np.array([0.03, 0.01, 0.02])
-    assert protocol.compare(table(d), table(d * 0, "b", n_train=0)).equals(
-        protocol.compare(table(d), table(d * 0, "b")))
+    assert evaluate.compare(table(d), table(d * 0, "b", n_train=0)).equals(
+        evaluate.compare(table(d), table(d * 0, "b")))
 
 
 @pytest.mark.parametrize("b, sentence", [
@@ -418,16 +419,16 @@ def test_an_untrained_method_is_compared_by_the_other_ones_training():
 ])
 def test_compare_refuses_what_cannot_be_paired(b, sentence):
     with pytest.raises(ValueError, match=sentence):
-        protocol.compare(table(np.zeros(3)), b)
+        evaluate.compare(table(np.zeros(3)), b)
 
 
 def test_compare_refuses_one_pair_untrained_methods_and_errors():
     with pytest.raises(ValueError, match="1 pairs, 0 of them NaN"):
-        protocol.compare(table(np.zeros(1)), table(np.zeros(1)))
+        evaluate.compare(table(np.zeros(1)), table(np.zeros(1)))
     with pytest.raises(ValueError, match="Neither method was trained.*compare_pictures"):
-        protocol.compare(table(np.zeros(3), n_train=0), table(np.zeros(3), n_train=0))
+        evaluate.compare(table(np.zeros(3), n_train=0), table(np.zeros(3), n_train=0))
     with pytest.raises(ValueError, match="'rmse' cannot be compared"):
-        protocol.compare(table(np.zeros(3)), table(np.zeros(3)), metric="rmse")
+        evaluate.compare(table(np.zeros(3)), table(np.zeros(3)), metric="rmse")
 
 
 def test_compare_pictures_sees_a_small_paired_difference():
@@ -436,7 +437,7 @@ def test_compare_pictures_sees_a_small_paired_difference():
     mos = rng.random(200)
     a = mos + 0.3 * rng.standard_normal(200)
     b = a + 0.2 * rng.standard_normal(200)
-    found = protocol.compare_pictures(a, torch.tensor(b), mos, n=400)
+    found = evaluate.compare_pictures(a, torch.tensor(b), mos, n=400)
     assert found["difference"] == pytest.approx(metrics.srcc(a, mos) - metrics.srcc(b, mos))
     assert 0 < found["low"] < found["difference"] < found["high"]
     alone_a, alone_b = (metrics.bootstrap(p, mos, n=400) for p in (a, b))
@@ -449,7 +450,7 @@ def test_compare_pictures_by_content_is_wider_where_contents_differ():
     mos = rng.random(200)
     a = mos + np.repeat(rng.standard_normal(10), 20)
     b = mos + np.repeat(rng.standard_normal(10), 20)
-    alone, grouped = (protocol.compare_pictures(a, b, mos, groups=g, n=300) for g in (None, groups))
+    alone, grouped = (evaluate.compare_pictures(a, b, mos, groups=g, n=300) for g in (None, groups))
     assert grouped["high"] - grouped["low"] > 1.3 * (alone["high"] - alone["low"])
 
 
@@ -461,7 +462,7 @@ def test_summary_is_median_and_quartiles_best_first():
     srcc = np.array([0.1, 0.2, 0.9, 0.4])
     rows = pd.concat([table(srcc, "weak", **more), table(srcc + 0.05, "strong", **more),
                       table(srcc + 1, "other").assign(dataset="c", **more)])
-    found = protocol.summary(rows)
+    found = evaluate.summary(rows)
     assert found["method"].tolist() == ["other", "strong", "weak"]
     weak = found.iloc[2]
     quartiles = np.quantile(srcc, [0.25, 0.5, 0.75])

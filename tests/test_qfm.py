@@ -10,10 +10,10 @@ import torch
 from scipy import stats
 from torch import nn
 
-from data_download import focus, offline
+from data_download.made import focus, offline
 from iqa_core import backbones, data, images, metrics, qfm, settings
 from iqa_core import train as train_module
-from iqa_core.aliasing import aliasing, describe, sensitivity
+from iqa_core.qfm_noise import aliasing, describe, sensitivity
 from iqa_core.qfm import (QFMIQM, QUICK, SMOKE, Memory, Network, Panel, QFMConfig, Records, allowed, consistency, match,
                           perturb, semantic_noise)
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import Ridge
 
-from data_download import offline
-from iqa_core import backbones, contrast, data, images, metrics, protocol, reiqa, settings, train
-from iqa_core.contrast import MoCo, Pictures, info_nce, knn_accuracy, network, pretrain, probe, save_expert
+from data_download.made import offline
+from iqa_core import backbones, data, evaluate, images, metrics, reiqa, reiqa_pretrain, settings, train
+from iqa_core.reiqa_pretrain import MoCo, Pictures, info_nce, knn_accuracy, network, pretrain, probe, save_expert
 from iqa_core.distortions import TYPES
-from iqa_core.pairs import QUICK, SMOKE, PretrainConfig, make_pairs, pair_offsets, swap
+from iqa_core.reiqa_pairs import QUICK, SMOKE, PretrainConfig, make_pairs, pair_offsets, swap
 from iqa_core.reiqa import ReIQA, ReIQAConfig
 
 TINY = dataclasses.replace(SMOKE, backbone="test_efficientnet", weights="random", crop=32, queue=64, batch=2, epochs=3)
@@ -257,10 +257,10 @@ def test_a_step_compares_with_the_queue_before_its_own_keys_enter():
     model, history = pretrain(photos(2), config)
     torch.manual_seed(config.seed)
     fresh = MoCo(config).train()
-    order = contrast._rows(0, 2, config)
+    order = reiqa_pretrain._rows(0, 2, config)
     batch = [photos(2)[i] for i in order]
-    fresh.enqueue(fresh.code(make_pairs(batch, config, contrast._generator(config.seed, 2, 0)).keys))  # a full queue
-    pairs = make_pairs(batch, config, contrast._generator(config.seed, 1, 0))
+    fresh.enqueue(fresh.code(make_pairs(batch, config, reiqa_pretrain._generator(config.seed, 2, 0)).keys))  # a full queue
+    pairs = make_pairs(batch, config, reiqa_pretrain._generator(config.seed, 1, 0))
     q, k = fresh(pairs.queries, pairs.keys)
     assert history["loss"].tolist() == pytest.approx([info_nce(q, k, fresh.queue, config.temperature).item()])
     assert torch.allclose(model.queue, k, atol=1e-6) and not torch.allclose(fresh.queue, k, atol=0.1)
@@ -268,7 +268,7 @@ def test_a_step_compares_with_the_queue_before_its_own_keys_enter():
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
     whole, table = pretrain(photos(), TINY, tmp_path / "whole.pt", every=2)
-    make, calls = contrast.make_pairs, []
+    make, calls = reiqa_pretrain.make_pairs, []
 
     def dies(*arguments):
         calls.append(1)
@@ -389,7 +389,7 @@ def test_fit_score_predict_save_and_load_agree(full_reference, weights, dataset,
     assert again.config == method.config and np.array_equal(again.predict(test), pred)
     assert again.score(test.image(0)[None], references[0]).item() == one_by_one[0]
     assert (tmp_path / "fitted.pt").stat().st_size < 50_000
-    rows = protocol.run(ReIQA(method.config), dataset, seeds=[0, 1])
+    rows = evaluate.run(ReIQA(method.config), dataset, seeds=[0, 1])
     assert rows["srcc"].mean() > 0.4 and rows["method"].eq("re-iqa").all()
 
 

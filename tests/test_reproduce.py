@@ -14,7 +14,8 @@ import pytest
 import reproduce
 import trainings
 
-from iqa_core import data, files, ledger
+from figures import ledger
+from iqa_core import data, files
 
 ROOT = Path(__file__).parent.parent
 

@@ -20,8 +20,9 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from data_download import fetch, kodak, tid2013_kodak
-from data_download.tid2013_types import distort, jpeg_tables, luma, psnr, saturate, ycbcr
+from data_download import fetch
+from data_download.made import kodak, tid2013_kodak
+from data_download.made.tid2013_types import distort, jpeg_tables, luma, psnr, saturate, ycbcr
 from iqa_core import files, metrics
 
 KODAK = files.data_root() / "kodak"

@@ -13,8 +13,8 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
-from data_download import offline
-from iqa_core import backbones, data, images, metrics, protocol, train
+from data_download.made import offline
+from iqa_core import backbones, data, evaluate, images, metrics, train
 from iqa_core.yoto import SMOKE, YOTO
 
 TINY = dataclasses.replace(SMOKE, encoder="test_efficientnet", weights="random", width=8, crop=32, epochs=3, batch=8)
@@ -248,10 +248,10 @@ def test_without_a_validation_part_there_is_no_best_epoch(dataset):
 
 
 def test_the_protocol_makes_a_row_of_each(dataset):
-    rows = protocol.run(YOTO(dataclasses.replace(TINY, epochs=1)), dataset, seeds=[0, 1])
+    rows = evaluate.run(YOTO(dataclasses.replace(TINY, epochs=1)), dataset, seeds=[0, 1])
     assert rows["variant"].tolist() == 2 * ["joint: NR", "joint: FR", "joint: NR, best epoch", "joint: FR, best epoch"]
     assert rows["seed"].tolist() == [0] * 4 + [1] * 4 and rows["n_train"].eq(21).all() and rows["n"].eq(6).all()
-    rows = protocol.run(YOTO(dataclasses.replace(TINY, epochs=1, task="nr")), dataset, seeds=[0])
+    rows = evaluate.run(YOTO(dataclasses.replace(TINY, epochs=1, task="nr")), dataset, seeds=[0])
     assert rows["variant"].tolist() == ["nr: NR", "nr: NR, best epoch"]
 
 

@@ -8,7 +8,7 @@ import plain_yoto
 import pytest
 import torch
 
-from data_download import offline
+from data_download.made import offline
 from iqa_core import data, settings
 from iqa_core.yoto import (QUICK, SMOKE, YOTO, ChannelAttention, GatedAttention, HierarchicalAttention, Network,
                            SemanticDistortionAware, YOTOConfig, from_cells, to_cells)

@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from iqa_core.check import CheckFailed, apart
+from lesson.check import CheckFailed, apart
 
 
 @dataclass(frozen=True)

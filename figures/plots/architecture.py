@@ -16,7 +16,7 @@ import torch
 from diagram import DATA, EARLY, FROZEN, NEW, TRAINING, Sheet, Watched, number, size
 from torch import Generator
 
-from iqa_core import contrast, dri, pairs, qfm, reiqa, yoto
+from iqa_core import dri, qfm, reiqa, reiqa_pairs, reiqa_pretrain, yoto
 from iqa_core.baselines import ridges
 
 ALT = {
@@ -32,11 +32,11 @@ ALT = {
 
 
 def draw_reiqa(path: Path) -> None:
-    c, page, x = pairs.PretrainConfig(), Sheet(8.8, 4.75), torch.rand(1, 3, 288, 384)
-    moco = contrast.MoCo(c)
-    made = pairs.make_pairs([torch.randint(256, (3, 320, 320), dtype=torch.uint8)], c, Generator().manual_seed(0))
+    c, page, x = reiqa_pairs.PretrainConfig(), Sheet(8.8, 4.75), torch.rand(1, 3, 288, 384)
+    moco = reiqa_pretrain.MoCo(c)
+    made = reiqa_pairs.make_pairs([torch.randint(256, (3, 320, 320), dtype=torch.uint8)], c, Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as folder:
-        contrast.save_expert(f"{folder}/expert", moco.query.backbone, c)
+        reiqa_pretrain.save_expert(f"{folder}/expert", moco.query.backbone, c)
         method = reiqa.ReIQA(reiqa.ReIQAConfig("both", c.backbone, "random", f"{folder}/expert"))
     pretraining, experts = Watched(moco), Watched(method.nets)
     moco(made.queries[:1], made.keys[:1])

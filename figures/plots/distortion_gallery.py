@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
-from data_download.kadid_cells import kadid_cells
+from data_download.made.kadid_cells import kadid_cells
 from iqa_core.distortions import IDENTITY, LEVELS, PARAMETERS, TYPES, distort
 from iqa_core.files import atomic
 from iqa_core.images import to_uint8

@@ -1,4 +1,4 @@
-"""Pairs per second of `iqa_core.pairs.make_pairs` and of the official order, in one run on one machine.
+"""Pairs per second of `iqa_core.reiqa_pairs.make_pairs` and of the official order, in one run on one machine.
 
 Writes bench_pairs.csv beside this file. The official order distorts whole pictures one by one, then crops. It is
 written here twice, in a straightforward way: on our distortion bank, and on the plain one of the tests (numpy,
@@ -25,7 +25,7 @@ from bench_distortions import DEVICE, machine, pictures, seconds  # noqa: E402
 
 from iqa_core import images  # noqa: E402
 from iqa_core.distortions import LEVELS, TYPES, distort  # noqa: E402
-from iqa_core.pairs import PretrainConfig, make_pairs, pair_offsets  # noqa: E402
+from iqa_core.reiqa_pairs import PretrainConfig, make_pairs, pair_offsets  # noqa: E402
 
 CASES = [(512, 160, 5), (512, 64, 5), (1024, 160, 3)]  # sides of pictures and crops in px, rounds
 COUNT = {"cpu": 4, "cuda": 32}[DEVICE]  # pictures a step

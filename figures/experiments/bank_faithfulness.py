@@ -17,8 +17,9 @@ import matplotlib.pyplot as plt  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 
-from data_download.kadid_cells import kadid_cells  # noqa: E402
-from iqa_core import data, files, images, metrics, plot  # noqa: E402
+from data_download.made.kadid_cells import kadid_cells  # noqa: E402
+from iqa_core import data, files, images, metrics
+from lesson import plot  # noqa: E402
 from iqa_core.distortions import TYPES, distort  # noqa: E402
 
 HERE = Path(__file__).parent

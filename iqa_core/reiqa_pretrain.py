@@ -27,7 +27,7 @@ from iqa_core import backbones, images
 from iqa_core.data import Dataset
 from iqa_core.distortions import TYPES, distort
 from iqa_core.files import half, progress, read_tensors, write_tensors
-from iqa_core.pairs import Pairs, PretrainConfig, make_pairs
+from iqa_core.reiqa_pairs import Pairs, PretrainConfig, make_pairs
 from iqa_core.settings import to_save
 from iqa_core.train import accelerator, fit, numbers
 
@@ -139,7 +139,7 @@ class Encoder(nn.Module):
 class MoCo(nn.Module):
     """A query encoder that learns, a key encoder that follows it slowly, and a queue of the last K keys.
 
-    >>> from iqa_core.pairs import SMOKE
+    >>> from iqa_core.reiqa_pairs import SMOKE
     >>> moco = MoCo(SMOKE)
     >>> q, k = moco(torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32))
     >>> q.requires_grad, k.requires_grad

@@ -28,9 +28,10 @@ sys.path.insert(0, str(HERE))
 import report  # noqa: E402
 from bench_distortions import machine  # noqa: E402
 
-from iqa_core import backbones, contrast, data, ledger, protocol  # noqa: E402
+from figures import ledger
+from iqa_core import backbones, data, evaluate, reiqa_pretrain  # noqa: E402
 from iqa_core.files import atomic, cache_dir  # noqa: E402
-from iqa_core.pairs import QUICK, PretrainConfig  # noqa: E402
+from iqa_core.reiqa_pairs import QUICK, PretrainConfig  # noqa: E402
 from iqa_core.reiqa import SHIPPED, ReIQA, ReIQAConfig  # noqa: E402
 
 PAPER = "Re-IQA"
@@ -44,15 +45,15 @@ ABLATIONS = {
 def train(config: PretrainConfig, name: str) -> tuple[nn.Module, pd.DataFrame, float]:
     """Backbone, history and minutes of a pretraining on CID22's pictures; a finished one is read again."""
     start = time.perf_counter()
-    pictures = [*contrast.Pictures(data.load("cid22"))]
-    model, history = contrast.pretrain(pictures, config, cache_dir() / f"{name}.ckpt")
+    pictures = [*reiqa_pretrain.Pictures(data.load("cid22"))]
+    model, history = reiqa_pretrain.pretrain(pictures, config, cache_dir() / f"{name}.ckpt")
     return model.query.backbone, history, (time.perf_counter() - start) / 60
 
 
 def held_out(size: int = 192) -> list[torch.Tensor]:
     """The centres of Kodak 13 to 24: uint8 (3, size, size)."""
     found = []
-    for picture in [*contrast.Pictures(data.load("kodak"))][12:]:
+    for picture in [*reiqa_pretrain.Pictures(data.load("kodak"))][12:]:
         top, left = ((n - size) // 2 for n in picture.shape[1:])
         found.append(picture[:, top:top + size, left:left + size].contiguous())
     return found
@@ -60,14 +61,14 @@ def held_out(size: int = 192) -> list[torch.Tensor]:
 
 def knowledge(extract: Callable) -> dict[str, np.ndarray]:
     """For each of the 12 contents, how often nearest neighbours tell the cell, the type, and the content."""
-    features, cells, contents = contrast.probe(held_out(), torch.inference_mode()(extract))
-    hits = {"cell": contrast.knn_hits(features, cells, contents), "type": contrast.knn_hits(features, cells // 5, contents),
-            "content": contrast.knn_hits(features, contents, cells // 5)}  # from pictures of other types only
+    features, cells, contents = reiqa_pretrain.probe(held_out(), torch.inference_mode()(extract))
+    hits = {"cell": reiqa_pretrain.knn_hits(features, cells, contents), "type": reiqa_pretrain.knn_hits(features, cells // 5, contents),
+            "content": reiqa_pretrain.knn_hits(features, contents, cells // 5)}  # from pictures of other types only
     return {name: hit.reshape(12, 125).mean(1) for name, hit in hits.items()}
 
 
 def content_expert() -> Callable:
-    return nn.Sequential(backbones.Normalise("tf_efficientnet_lite0"), contrast.network("tf_efficientnet_lite0", "auto"))
+    return nn.Sequential(backbones.Normalise("tf_efficientnet_lite0"), reiqa_pretrain.network("tf_efficientnet_lite0", "auto"))
 
 
 def paired(d: np.ndarray) -> pd.Series:
@@ -80,15 +81,15 @@ def expert() -> None:
     """Train and ship the quality expert."""
     net, history, minutes = train(QUICK, "reiqa-quick")
     SHIPPED.parent.mkdir(exist_ok=True)
-    contrast.save_expert(SHIPPED, net, QUICK)
+    reiqa_pretrain.save_expert(SHIPPED, net, QUICK)
     print(f"{len(history)} steps, {minutes:.1f} minutes, last losses {history['loss'].tail(100).mean():.3f}, {machine()}")
 
 
 def knows() -> None:
     """kNN on held-out contents: the shipped expert, the content expert, and an untrained network."""
     torch.manual_seed(0)
-    nets = {"quality expert": contrast.expert(SHIPPED), "content expert (ImageNet)": content_expert(),
-            "untrained": contrast.network("tf_efficientnet_lite0")}
+    nets = {"quality expert": reiqa_pretrain.expert(SHIPPED), "content expert (ImageNet)": content_expert(),
+            "untrained": reiqa_pretrain.network("tf_efficientnet_lite0")}
     found = {name: knowledge(net) for name, net in nets.items()}
     rows = [{"network": name, **{what: values.mean() for what, values in known.items()}} for name, known in found.items()]
     rows.append({"network": "chance", "cell": 1 / 125, "type": 1 / 25, "content": 1 / 12})
@@ -113,15 +114,15 @@ def scores() -> None:
             configs["both, full reference"] = ReIQAConfig(full_reference=True)
         tables = {}
         for variant, config in configs.items():
-            tables[variant] = protocol.run(ReIQA(config), dataset, mode="full", variant=variant)
+            tables[variant] = evaluate.run(ReIQA(config), dataset, mode="full", variant=variant)
             ledger.append(tables[variant])
-            print(name, variant, protocol.summary(tables[variant])["srcc"].round(3).tolist(), flush=True)
+            print(name, variant, evaluate.summary(tables[variant])["srcc"].round(3).tolist(), flush=True)
         for single in ("content", "quality"):
             report.claim(f"re-iqa a {single}", PAPER, f"both experts together are at least as good as the {single} expert",
-                         name, f"SRCC, both - {single}; may lose 0.005", protocol.compare(tables["both"], tables[single]),
+                         name, f"SRCC, both - {single}; may lose 0.005", evaluate.compare(tables["both"], tables[single]),
                          "lite0 from ImageNet in both places; quality expert from 60 pictures", margin=0.005)
         report.claim("re-iqa d", PAPER, "two scales are better than one", name, "SRCC, full and half size - full size",
-                     protocol.compare(tables["both"], tables["both, one scale"]), "at test time")
+                     evaluate.compare(tables["both"], tables["both, one scale"]), "at test time")
 
 
 def ablations() -> None:
@@ -136,9 +137,9 @@ def ablations() -> None:
         config = dataclasses.replace(SHORT, seed=seed, **ABLATIONS[name])
         net, history, _ = train(config, f"reiqa-ablation-{name.replace(' ', '-')}-{seed}")
         weights = cache_dir() / "reiqa-ablation.pt"
-        contrast.save_expert(weights, net, config)
+        reiqa_pretrain.save_expert(weights, net, config)
         found = knowledge(net)
-        table = protocol.run(ReIQA(ReIQAConfig("quality", quality=str(weights))), dataset)
+        table = evaluate.run(ReIQA(ReIQAConfig("quality", quality=str(weights))), dataset)
         rows.append({"variant": name, "seed": seed, "cell": found["cell"].mean(), "type": found["type"].mean(),
                      "srcc": table["srcc"].mean(), "spread": history["spread"].tail(50).mean()})
         print(rows[-1], flush=True)

@@ -11,7 +11,7 @@ from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 from torch import Tensor, nn
 
-from iqa_core import plot
+from lesson import plot
 from iqa_core.files import atomic
 
 NEW, EARLY, FROZEN, TRAINING, DATA = "trained on scores", "trained without scores", "frozen", "in training only", "data"

@@ -12,7 +12,8 @@ import dataclasses
 import report
 import trainings
 
-from iqa_core import baselines, data, ledger, protocol, yoto
+from figures import ledger
+from iqa_core import baselines, data, evaluate, yoto
 
 PAPER = "YOTO"
 SEEDS = {"quick": range(5), "full": range(10)}
@@ -32,7 +33,7 @@ def scores(mode: str) -> None:
     """TID2013 for both tasks and each alone, and metrics on the same pictures; BIQ2021, which has no references."""
     tid = data.load("tid2013-kodak").thin(PICTURES[mode].get("tid2013-kodak", 10**9))
     for metric in ("psnr", "ssim", "ms_ssim"):
-        ledger.append(protocol.run(baselines.FullReference(metric), tid, SEEDS[mode], mode))
+        ledger.append(evaluate.run(baselines.FullReference(metric), tid, SEEDS[mode], mode))
     train("tid2013-kodak", [{"task": task} for task in ("joint", "fr", "nr")], mode)
     if "biq2021" in data.available():
         train("biq2021", [{"task": "nr"}], mode)
@@ -49,7 +50,7 @@ def claims(mode: str) -> None:
     rows = rows[(rows["method"] == "yoto") & (rows["mode"] == mode) & (rows["dataset"] == "tid2013-kodak")]
 
     def effect(with_it: str, without: str):
-        return protocol.compare(rows[rows["variant"] == with_it], rows[rows["variant"] == without])
+        return evaluate.compare(rows[rows["variant"] == with_it], rows[rows["variant"] == without])
 
     tests = [("a", "joint training lifts NR", "joint: NR", "nr: NR", 0.0),
              ("b", "joint training costs FR nothing", "joint: FR", "fr: FR", 0.005)]

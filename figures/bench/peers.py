@@ -29,7 +29,8 @@ import torch
 from bench_distortions import DEVICE, machine, pictures, seconds
 from bench_yoto import held
 
-from iqa_core import backbones, contrast, data, dri, images, ledger, metrics, pairs, qfm, score, yoto
+from figures import ledger
+from iqa_core import backbones, data, dri, images, metrics, qfm, reiqa_pairs, reiqa_pretrain, score, yoto
 
 ROUNDS = 15
 OUT = Path(__file__).with_name("bench.csv")
@@ -144,15 +145,15 @@ def steps() -> list[dict]:
 
         works = {"ours": step} | ({"ours in bfloat16": lambda: step(True)} if DEVICE == "cuda" else {})
         found += rows(f"{method.name}, training step", f"{c.batch} x {c.crop} x {c.crop}", works)
-    c = dataclasses.replace(pairs.QUICK, weights="random", epochs=ROUNDS, warmup=0)
+    c = dataclasses.replace(reiqa_pairs.QUICK, weights="random", epochs=ROUNDS, warmup=0)
     photos = [*images.to_uint8(pictures(512, c.batch))]
 
     def plain():
         with mock.patch.object(pairs, "distort", lambda x, *_: x):
-            contrast.pretrain(photos, c)
+            reiqa_pretrain.pretrain(photos, c)
 
     lines = rows("re-iqa, training step", f"{c.batch * c.pairs} pairs of {c.crop} x {c.crop}",
-                 {"ours": lambda: contrast.pretrain(photos, c), "ours without distortions": plain}, rounds=3)
+                 {"ours": lambda: reiqa_pretrain.pretrain(photos, c), "ours without distortions": plain}, rounds=3)
     return found + [{**line, "ours": line["ours"] / ROUNDS, "peer's": line["peer's"] / ROUNDS} for line in lines]
 
 

@@ -21,8 +21,10 @@ import torch
 import report
 import trainings
 
-from iqa_core import ledger, plot, protocol, qfm
-from iqa_core.aliasing import aliasing, describe, sensitivity
+from figures import ledger
+from iqa_core import evaluate, qfm
+from lesson import plot
+from iqa_core.qfm_noise import aliasing, describe, sensitivity
 from iqa_core.data import Dataset, load
 
 PAPER, DATASET = "QFM-IQM", "biq2021"
@@ -84,7 +86,7 @@ def claims(mode: str) -> None:
 
     def test(name: str, text: str, measure: str, with_it: pd.DataFrame, without: pd.DataFrame) -> None:
         remark = "" if mode == "full" else "lite0 for the ViT, few epochs on a CPU"
-        report.claim(f"qfm-iqm {name}", PAPER, text, DATASET, measure, protocol.compare(with_it, without), remark)
+        report.claim(f"qfm-iqm {name}", PAPER, text, DATASET, measure, evaluate.compare(with_it, without), remark)
 
     full = "consistency v3"
     for noise in ("v3", "random"):

@@ -13,7 +13,7 @@ from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
 from iqa_core import backbones
-from iqa_core.restorer import Guided
+from iqa_core.dri_restorer import Guided
 
 
 class SwinStage(nn.Module):

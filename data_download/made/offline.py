@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial import cKDTree
 
-from data_download.kadid_cells import kadid_cells
+from data_download.made.kadid_cells import kadid_cells
 from iqa_core import distortions, files, images
 
 HEIGHT, WIDTH = 288, 384  # the smallest photograph is 300 x 451

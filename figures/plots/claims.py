@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from diagram import write
 
-from iqa_core import plot
+from lesson import plot
 
 ALT = {"claims": "Forest plot of the tested claims by paper: a line a claim with the 95 % interval of its effect; "
                  "filled circles hold, crosses do not hold, hollow diamonds are not decided"}

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from iqa_core import backbones, images
 from iqa_core.distortions import distort
-from iqa_core.pairs import BORDER, cut, cut_pair, pair_offsets
+from iqa_core.reiqa_pairs import BORDER, cut, cut_pair, pair_offsets
 
 # KADID-10k's groups of types: blur, colour, compression, noise, brightness, places, sharpness and contrast
 GROUPS = [range(1, 4), range(4, 9), range(9, 11), range(11, 16), range(16, 19), range(19, 24), range(24, 26)]

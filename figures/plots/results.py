@@ -16,7 +16,9 @@ import pandas as pd
 from compare import IMAGES
 from diagram import write
 
-from iqa_core import data, ledger, plot
+from figures import ledger
+from iqa_core import data
+from lesson import plot
 
 ALT = {"results": "SRCC of four papers' methods and five baselines on each dataset: a dot a split, a bar the median, "
                   "best on top, squares with a reference and circles without"}

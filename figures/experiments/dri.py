@@ -27,9 +27,11 @@ import report
 import trainings
 from torch import Tensor
 
-from iqa_core import data, dri, images, ledger, metrics, plot, protocol
+from figures import ledger
+from iqa_core import data, dri, evaluate, images, metrics
+from lesson import plot
 from iqa_core.baselines import FullReference
-from iqa_core.contrast import Pictures, knn_accuracy, probe
+from iqa_core.reiqa_pretrain import Pictures, knn_accuracy, probe
 from iqa_core.data import Dataset, load
 from iqa_core.distortions import TYPES, distort
 
@@ -160,7 +162,7 @@ def claims(mode: str) -> None:
 
         def test(key: str, text: str, measure: str, with_it: pd.DataFrame, without: pd.DataFrame) -> None:
             report.claim(f"dri-iqa {key}", PAPER, text, name, measure,
-                         protocol.compare(with_it.assign(variant=""), without.assign(variant="")), remark)
+                         evaluate.compare(with_it.assign(variant=""), without.assign(variant="")), remark)
 
         if ELSEWHERE[name] is None:  # else one extractor serves all splits
             test("a type", "the type is decoded better from g than from q", "kNN accuracy, g - q",
