@@ -1,0 +1,1 @@
+"""One script a paper: trainings, measures, and the paper's claims."""
