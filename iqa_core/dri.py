@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 import pandas as pd
@@ -32,8 +32,7 @@ from iqa_core.reiqa_pairs import cut
 from iqa_core.dri_predictor import Predictor
 from iqa_core.dri_restorer import Restorer
 from iqa_core.settings import (
-    expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words, said,
-    to_save)
+    expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words, to_save)
 from iqa_core.train import CropMethod, accelerator, fit, groups, numbers, run_settings
 
 # What the trainings before the scores depend on: where a file changes, they are made anew.
@@ -48,43 +47,60 @@ class DRIConfig:
     """What is built and how it is trained. `QUICK` and `SMOKE` fit a CPU. No size or weight of the paper is known."""
 
     # stage 1, the Dual-Representation Extractor
-    trunk: tuple[int, ...] | str = said((64, 128, 256, 512), "ours, as DASR: widths; or a trained pyramid of timm")
-    split: bool = said(True, "paper, False = one vector that is both, the control")
-    contents: int = said(8, "ours, pictures a step before the scores come")
-    degradations: int = said(8, "ours, versions of each in stage 1")
-    patch: int = said(128, "ours, side of a crop before the scores come")
-    temperature: float = said(0.1, "ours, as CONTRIQUE")
-    decorrelation: float = said(0.01, "ours, weight of the correlation between the two halves")
-    steps: int = said(100_000, "ours, of stage 1")
-    lr1: float = said(1e-3, "ours, as DASR")
+    trunk: Annotated[
+        tuple[int, ...] | str, "ours, as DASR: widths; or a trained pyramid of timm"
+    ] = (64, 128, 256, 512)
+    split: Annotated[bool, "paper, False = one vector that is both, the control"] = True
+    contents: Annotated[int, "ours, pictures a step before the scores come"] = 8
+    degradations: Annotated[int, "ours, versions of each in stage 1"] = 8
+    patch: Annotated[int, "ours, side of a crop before the scores come"] = 128
+    temperature: Annotated[float, "ours, as CONTRIQUE"] = 0.1
+    decorrelation: Annotated[float, "ours, weight of the correlation between the two halves"] = 0.01
+    steps: Annotated[int, "ours, of stage 1"] = 100_000
+    lr1: Annotated[float, "ours, as DASR"] = 1e-3
     # the restoration network, alone
-    restorer: int = said(32, "ours, its channels at the finest scale")
-    blocks: tuple[int, ...] = said((2, 3, 3, 4), "ours, blocks a scale, a reduced Restormer")
-    guidance: str = said("tgb", "paper, how it is told; or to compare with: 'add', 'none'")
-    sequence: int = said(1, "ours, it learns to undo at most so many degradations one after the other")
-    restore_steps: int = said(50_000, "ours")
-    lr2: float = said(2e-4, "ours, as the authors' deraining network")
-    seed: int = said(0, "ours, of extractor and restorer; the rest follows torch's")
+    restorer: Annotated[int, "ours, its channels at the finest scale"] = 32
+    blocks: Annotated[tuple[int, ...], "ours, blocks a scale, a reduced Restormer"] = (2, 3, 3, 4)
+    guidance: Annotated[str, "paper, how it is told; or to compare with: 'add', 'none'"] = "tgb"
+    sequence: Annotated[
+        int, "ours, it learns to undo at most so many degradations one after the other"
+    ] = 1
+    restore_steps: Annotated[int, "ours"] = 50_000
+    lr2: Annotated[float, "ours, as the authors' deraining network"] = 2e-4
+    seed: Annotated[int, "ours, of extractor and restorer; the rest follows torch's"] = 0
     # the predictor
-    encoder: str = said("", "ours, '' = three convolutions, or a pyramid of timm")
-    weights: str = said("auto", "ours, of these pyramids")
-    width: int = said(192, "ours, as MANIQA has in proportion")
-    interaction: str = said("tgb", "paper, how it is told of vectors and restoration; or to compare with: 'add'")
-    quality: bool = said(True, "paper, the quality vector guides the predictor; False = ablation")
-    degradation: bool = said(True, "paper, the degradation vector guides it too; False = ablation")
-    assist: bool = said(True, "paper, the restoration network helps; False = ablation")
-    rs: str = said("ratio align", "ours, parts of the RS loss, whose formula is not known; also 'interact'; '' = none")
-    lambda_rec: float = said(1.0, "ours")
-    lambda_rs: float = said(0.1, "ours")
-    joint: bool = said(True, "paper, 'the complete network joins in training'; False = extractor and restorer frozen")
+    encoder: Annotated[str, "ours, '' = three convolutions, or a pyramid of timm"] = ""
+    weights: Annotated[str, "ours, of these pyramids"] = "auto"
+    width: Annotated[int, "ours, as MANIQA has in proportion"] = 192
+    interaction: Annotated[
+        str, "paper, how it is told of vectors and restoration; or to compare with: 'add'"
+    ] = "tgb"
+    quality: Annotated[
+        bool, "paper, the quality vector guides the predictor; False = ablation"
+    ] = True
+    degradation: Annotated[
+        bool, "paper, the degradation vector guides it too; False = ablation"
+    ] = True
+    assist: Annotated[bool, "paper, the restoration network helps; False = ablation"] = True
+    rs: Annotated[
+        str, "ours, parts of the RS loss, whose formula is not known; also 'interact'; '' = none"
+    ] = "ratio align"
+    lambda_rec: Annotated[float, "ours"] = 1.0
+    lambda_rs: Annotated[float, "ours"] = 0.1
+    joint: Annotated[
+        bool,
+        "paper, 'the complete network joins in training'; False = extractor and restorer frozen",
+    ] = True
     # stage 2
-    crop: int = said(224, "ours, as MANIQA")
-    epochs: int = said(30, "ours")
-    batch: int = said(8, "ours, as MANIQA")
-    lr: float = said(1e-4, "ours")
-    trained_rate: float = said(0.1, "ours, learning rate of what was trained before / of the rest")
-    weight_decay: float = said(1e-5, "ours, as MANIQA")
-    test_crops: int = said(10, "ours, seeded positions; 5 = corners and centre")
+    crop: Annotated[int, "ours, as MANIQA"] = 224
+    epochs: Annotated[int, "ours"] = 30
+    batch: Annotated[int, "ours, as MANIQA"] = 8
+    lr: Annotated[float, "ours"] = 1e-4
+    trained_rate: Annotated[
+        float, "ours, learning rate of what was trained before / of the rest"
+    ] = 0.1
+    weight_decay: Annotated[float, "ours, as MANIQA"] = 1e-5
+    test_crops: Annotated[int, "ours, seeded positions; 5 = corners and centre"] = 10
 
     def __post_init__(self):
         expect_words(self, guidance=("tgb", "add", "none"), interaction=("tgb", "add"))

@@ -12,7 +12,7 @@ import math
 import re
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from iqa_core import backbones, data
 from iqa_core.data import Dataset, DatasetError
 from iqa_core.settings import (
-    expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words, said)
+    expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words)
 from iqa_core.train import CropMethod, accelerator
 
 
@@ -34,34 +34,52 @@ class QFMConfig:
     lambda1 = 0 and no unlabelled pictures: that is the baseline, DEIQT.
     """
 
-    encoder: str = said("deit3_small_patch16_224", "code, or any ViT or pyramid of timm")
-    weights: str = said("auto", "code, ImageNet-1k from timm")
-    width: int = said(384, "code, of the tokens of a pyramid; a ViT brings its own")
-    heads: int = said(6, "code")
-    lambda1: float = said(0.2, "ours, the paper's weight of the consistency is not known; 1 upset short trainings")
-    lambda2: float = said(0.5, "ours, the paper's weight of the pseudo-labels is not known to us")
-    rule: str = said("v3", "paper, or 'v1' of the first preprint, or to compare with: 'random', 'gaussian'")
-    tau_q: float = said(0.1, "ours, what counts as similar quality on the scale [0, 1]; not known")
-    tau_s: float = said(0.7, "ours, what counts as similar meaning, a cosine; not known")
-    alpha: float = said(1.0, "ours, the plain reading of 'added'")
-    rescale: bool = said(True, "ours, see `perturb`; False = the plain sum")
-    memory: int = said(256, "ours, pictures it holds; not known")
-    calm: int = said(1, "ours, epochs before the consistency begins: early features know no quality")
-    beta: float = said(0.01, "code, 1 on the scale 0 to 100: below this error the loss is a square")
-    crop: int = said(224, "code")
-    shrink: int = said(1, "code, but KonIQ-10k and SPAQ are made smaller once; here a crop is, by this factor")
-    labels: float = said(1.0, "ours, share of the training pictures whose scores are used, for learning curves")
-    crops: int = said(10, "code, crops a picture and epoch")
-    epochs: int = said(9, "code")
-    batch: int = said(16, "code, for LIVE Challenge; 128 for KonIQ-10k")
-    lr: float = said(2e-4, "code")
-    encoder_rate: float = said(1.0, "code, learning rate of the encoder / that of all else")
-    warmup: float = said(3, "code, epochs")
-    decay: float = said(3, "code, epochs to the next tenth")
-    schedule: str = said("old", "code, 'new' = what a timm of 0.8 or later makes of the same settings")
-    weight_decay: float = said(0.05, "code")
-    clip: float = said(5.0, "code")
-    test_crops: int = said(10, "code, seeded positions; 5 = corners and centre")
+    encoder: Annotated[str, "code, or any ViT or pyramid of timm"] = "deit3_small_patch16_224"
+    weights: Annotated[str, "code, ImageNet-1k from timm"] = "auto"
+    width: Annotated[int, "code, of the tokens of a pyramid; a ViT brings its own"] = 384
+    heads: Annotated[int, "code"] = 6
+    lambda1: Annotated[
+        float, "ours, the paper's weight of the consistency is not known; 1 upset short trainings"
+    ] = 0.2
+    lambda2: Annotated[
+        float, "ours, the paper's weight of the pseudo-labels is not known to us"
+    ] = 0.5
+    rule: Annotated[
+        str, "paper, or 'v1' of the first preprint, or to compare with: 'random', 'gaussian'"
+    ] = "v3"
+    tau_q: Annotated[
+        float, "ours, what counts as similar quality on the scale [0, 1]; not known"
+    ] = 0.1
+    tau_s: Annotated[float, "ours, what counts as similar meaning, a cosine; not known"] = 0.7
+    alpha: Annotated[float, "ours, the plain reading of 'added'"] = 1.0
+    rescale: Annotated[bool, "ours, see `perturb`; False = the plain sum"] = True
+    memory: Annotated[int, "ours, pictures it holds; not known"] = 256
+    calm: Annotated[
+        int, "ours, epochs before the consistency begins: early features know no quality"
+    ] = 1
+    beta: Annotated[
+        float, "code, 1 on the scale 0 to 100: below this error the loss is a square"
+    ] = 0.01
+    crop: Annotated[int, "code"] = 224
+    shrink: Annotated[
+        int, "code, but KonIQ-10k and SPAQ are made smaller once; here a crop is, by this factor"
+    ] = 1
+    labels: Annotated[
+        float, "ours, share of the training pictures whose scores are used, for learning curves"
+    ] = 1.0
+    crops: Annotated[int, "code, crops a picture and epoch"] = 10
+    epochs: Annotated[int, "code"] = 9
+    batch: Annotated[int, "code, for LIVE Challenge; 128 for KonIQ-10k"] = 16
+    lr: Annotated[float, "code"] = 2e-4
+    encoder_rate: Annotated[float, "code, learning rate of the encoder / that of all else"] = 1.0
+    warmup: Annotated[float, "code, epochs"] = 3
+    decay: Annotated[float, "code, epochs to the next tenth"] = 3
+    schedule: Annotated[
+        str, "code, 'new' = what a timm of 0.8 or later makes of the same settings"
+    ] = "old"
+    weight_decay: Annotated[float, "code"] = 0.05
+    clip: Annotated[float, "code"] = 5.0
+    test_crops: Annotated[int, "code, seeded positions; 5 = corners and centre"] = 10
 
     def __post_init__(self):
         expect_words(self, rule=("v3", "v1", "random", "gaussian"), schedule=("old", "new"))

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from iqa_core.reiqa_pretrain import expert, network
 from iqa_core.data import Dataset, expect_same_size
 from iqa_core.inputs import expect_batch
 from iqa_core.settings import (
-    expect_positive, expect_switch, expect_text, expect_words, from_saved, said, to_save)
+    expect_positive, expect_switch, expect_text, expect_words, from_saved, to_save)
 
 ALPHAS = np.geomspace(1e-3, 1e3, 100)
 SHIPPED = Path(__file__).with_name("weights") / "reiqa_lite0.pt"
@@ -31,13 +32,17 @@ SHIPPED = Path(__file__).with_name("weights") / "reiqa_lite0.pt"
 class ReIQAConfig:
     """Which experts look, at what, and how the regression is chosen."""
 
-    experts: str = said("both", "paper, or 'content' or 'quality' alone")
-    content: str = said("tf_efficientnet_lite0", "ours, the paper has a MoCo-v2 ResNet-50; this one's weights ship")
-    content_weights: str = said("auto", "ours, or the path of a checkpoint")
-    quality: str = said("", "ours, path of the quality expert; '' = the one that ships")
-    half_scale: bool = said(True, "paper")
-    full_reference: bool = said(False, "paper, True compares with the reference")
-    alpha: float | None = said(None, "ours, None = by SRCC on each validation part; `best_alpha` finds one for all")
+    experts: Annotated[str, "paper, or 'content' or 'quality' alone"] = "both"
+    content: Annotated[
+        str, "ours, the paper has a MoCo-v2 ResNet-50; this one's weights ship"
+    ] = "tf_efficientnet_lite0"
+    content_weights: Annotated[str, "ours, or the path of a checkpoint"] = "auto"
+    quality: Annotated[str, "ours, path of the quality expert; '' = the one that ships"] = ""
+    half_scale: Annotated[bool, "paper"] = True
+    full_reference: Annotated[bool, "paper, True compares with the reference"] = False
+    alpha: Annotated[
+        float | None, "ours, None = by SRCC on each validation part; `best_alpha` finds one for all"
+    ] = None
 
     def __post_init__(self):
         expect_words(self, experts=("both", "content", "quality"))

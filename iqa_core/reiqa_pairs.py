@@ -16,7 +16,7 @@ while that of scoring is, as in the official code.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from torch import Generator, Tensor
 from iqa_core import images
 from iqa_core.distortions import TYPES, distort
 from iqa_core.settings import (
-    expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words, said)
+    expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words)
 
 NOTHING = TYPES.index("mean_shift") + 1, 3  # the cell of the bank that adds 0: the pristine version
 BORDER = 8  # px of a region that no full-scale crop uses: filters see real neighbours, not repeated edges
@@ -41,25 +41,29 @@ def _shifts(size: int, overlap: tuple[float, float]) -> tuple[int, int]:
 class PretrainConfig:
     """How the quality expert is trained. The defaults are the authors'; `QUICK` and `SMOKE` fit a CPU."""
 
-    backbone: str = said("resnet50", "paper")
-    weights: str = said("random", "code")
-    crop: int = said(160, "paper")
-    types_per_picture: int = said(11, "code, and the pristine picture")
-    overlap: tuple[float, float] = said((0.1, 0.3), "paper")
-    half_scale: bool = said(True, "paper")
-    swap: str = said("clean", "ours, the official exchange spoils the overlap ('aliased'); or 'off'")
-    negatives: str = said("queue", "code, or 'batch': all other keys of the step, also of the same picture")
-    queue: int = said(65_536, "code")
-    momentum: float = said(0.999, "code")
-    temperature: float = said(0.2, "code")
-    dim: int = said(128, "code")
-    batch: int = said(630, "code, pictures a step; each gives 24 pairs")
-    epochs: float = said(40, "code, the paper has 25")
-    warmup: float = said(5, "code, epochs")
-    optimiser: str = said("lars", "code, or 'sgd'")
-    lr: float = said(12.0, "code, 0.6 for 64 pictures and scales, in proportion")
-    weight_decay: float = said(1e-4, "code")
-    seed: int = said(0, "ours")
+    backbone: Annotated[str, "paper"] = "resnet50"
+    weights: Annotated[str, "code"] = "random"
+    crop: Annotated[int, "paper"] = 160
+    types_per_picture: Annotated[int, "code, and the pristine picture"] = 11
+    overlap: Annotated[tuple[float, float], "paper"] = (0.1, 0.3)
+    half_scale: Annotated[bool, "paper"] = True
+    swap: Annotated[
+        str, "ours, the official exchange spoils the overlap ('aliased'); or 'off'"
+    ] = "clean"
+    negatives: Annotated[
+        str, "code, or 'batch': all other keys of the step, also of the same picture"
+    ] = "queue"
+    queue: Annotated[int, "code"] = 65_536
+    momentum: Annotated[float, "code"] = 0.999
+    temperature: Annotated[float, "code"] = 0.2
+    dim: Annotated[int, "code"] = 128
+    batch: Annotated[int, "code, pictures a step; each gives 24 pairs"] = 630
+    epochs: Annotated[float, "code, the paper has 25"] = 40
+    warmup: Annotated[float, "code, epochs"] = 5
+    optimiser: Annotated[str, "code, or 'sgd'"] = "lars"
+    lr: Annotated[float, "code, 0.6 for 64 pictures and scales, in proportion"] = 12.0
+    weight_decay: Annotated[float, "code"] = 1e-4
+    seed: Annotated[int, "ours"] = 0
 
     def __post_init__(self):
         expect_words(self, swap=("clean", "off", "aliased"), negatives=("queue", "batch"), optimiser=("lars", "sgd"))

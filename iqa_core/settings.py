@@ -1,16 +1,18 @@
-"""Settings that say where they come from: known from a paper or its code, or chosen by us."""
+"""Checks of settings, settings in files, and the table of settings with their sources.
+
+A field of a config names the source of its default in its annotation: the paper, the authors'
+code, or ours.
+
+    width: Annotated[int, "code"] = 768
+"""
 
 import dataclasses
 import math
 from numbers import Integral, Real
 from pathlib import Path
+from typing import get_type_hints
 
 import pandas as pd
-
-
-def said(default, source: str):
-    """A field of a config with the place that its default comes from: `paper`, `code` or `ours`."""
-    return dataclasses.field(default=default, metadata={"source": source})
 
 
 def expect_words(config, **known: tuple[str, ...]) -> None:
@@ -160,16 +162,20 @@ def from_saved(config_class: type, saved, path: str | Path):
 
 
 def table(config) -> pd.DataFrame:
-    """A config as a table: every field, its value, and who says so. A changed default counts as ours.
+    """A config as a table: each field with its value and the source of this value.
+
+    The source is the text in the annotation of the field. A value that differs from the default is
+    `ours`, whatever the source of the default.
 
     >>> from iqa_core.reiqa_pairs import PretrainConfig
     >>> table(PretrainConfig(crop=64)).loc[["crop", "momentum"]].values.tolist()
     [[64, 'ours (paper: 160)'], [0.999, 'code']]
     """
+    annotations = get_type_hints(type(config), include_extras=True)
     rows = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        source = field.metadata["source"]
+        source = annotations[field.name].__metadata__[0]
         if value != field.default and not source.startswith("ours"):
             source = f"ours ({source.split(',')[0]}: {field.default})"
         rows[field.name] = value, source

@@ -9,7 +9,7 @@ A grid of a map is written (h, w); its tokens are the h w positions, row by row.
 import dataclasses
 import math
 from itertools import combinations
-from typing import Self
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from iqa_core import backbones
 from iqa_core.settings import (
-    expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words, said)
+    expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words)
 from iqa_core.train import CropMethod, groups
 
 Grid = tuple[int, int]
@@ -28,26 +28,32 @@ Grid = tuple[int, int]
 class YOTOConfig:
     """What is built and how it is trained. The defaults are the paper's; `QUICK` and `SMOKE` fit a CPU."""
 
-    task: str = said("joint", "paper, or 'fr' or 'nr' alone")
-    encoder: str = said("swin_tiny_patch4_window7_224", "paper, any timm pyramid with strides 4, 8, 16, 32")
-    weights: str = said("auto", "ours, ImageNet-1k from timm; the paper has ImageNet-22k")
-    drop_path: float = said(0.2, "code")
-    width: int = said(768, "code")
-    channel: str = said("full", "code, or 'pooled' or 'off'")
-    task_embedding: bool = said(True, "code, a part of ha: without ha there is none")
-    ha: bool = said(True, "paper")
-    asks: str = said("reference", "code, or 'distorted', ours: then the reference answers")
-    sda: bool = said(True, "paper")
-    as_code: bool = said(False, "ours, True brings back the code's scrambled values and its second residual")
-    dropout: float = said(0.1, "code")
-    recompute: bool = said(True, "ours, attention is computed again for the backward pass: less memory, more time")
-    crop: int = said(224, "code")
-    epochs: int = said(100, "ours, the code's 600 go six times through one cosine of 100")
-    batch: int = said(16, "code")
-    lr: float = said(1e-4, "code")
-    encoder_rate: float = said(0.1, "code, learning rate of the encoder / that of all else")
-    weight_decay: float = said(1e-5, "code")
-    test_crops: int = said(20, "code, seeded positions; 5 = corners and centre")
+    task: Annotated[str, "paper, or 'fr' or 'nr' alone"] = "joint"
+    encoder: Annotated[
+        str, "paper, any timm pyramid with strides 4, 8, 16, 32"
+    ] = "swin_tiny_patch4_window7_224"
+    weights: Annotated[str, "ours, ImageNet-1k from timm; the paper has ImageNet-22k"] = "auto"
+    drop_path: Annotated[float, "code"] = 0.2
+    width: Annotated[int, "code"] = 768
+    channel: Annotated[str, "code, or 'pooled' or 'off'"] = "full"
+    task_embedding: Annotated[bool, "code, a part of ha: without ha there is none"] = True
+    ha: Annotated[bool, "paper"] = True
+    asks: Annotated[str, "code, or 'distorted', ours: then the reference answers"] = "reference"
+    sda: Annotated[bool, "paper"] = True
+    as_code: Annotated[
+        bool, "ours, True brings back the code's scrambled values and its second residual"
+    ] = False
+    dropout: Annotated[float, "code"] = 0.1
+    recompute: Annotated[
+        bool, "ours, attention is computed again for the backward pass: less memory, more time"
+    ] = True
+    crop: Annotated[int, "code"] = 224
+    epochs: Annotated[int, "ours, the code's 600 go six times through one cosine of 100"] = 100
+    batch: Annotated[int, "code"] = 16
+    lr: Annotated[float, "code"] = 1e-4
+    encoder_rate: Annotated[float, "code, learning rate of the encoder / that of all else"] = 0.1
+    weight_decay: Annotated[float, "code"] = 1e-5
+    test_crops: Annotated[int, "code, seeded positions; 5 = corners and centre"] = 20
 
     def __post_init__(self):
         expect_words(self, task=("joint", "fr", "nr"), channel=("full", "pooled", "off"), asks=("reference", "distorted"))
