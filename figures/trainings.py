@@ -1,7 +1,7 @@
-"""Many trainings, judged into the ledger: what the figures of the papers share.
+"""Many trainings, judged into the ledger: what the experiments on the papers share.
 
-Jobs run side by side on the CPU cores, or one at a time on a GPU. Rows that the ledger has are not computed again, so a
-stopped run goes on.
+Jobs run side by side on the CPU cores, or one at a time on a GPU. Rows that the ledger has are not
+computed again, so a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
+import pandas as pd
 import torch
 
+import data_download
 from figures import ledger
 from iqa_core import data, evaluate
 from lesson import modes
 
-SILENCE = 60.0  # seconds without a finished job after which a line says what is still running
+SILENCE = 60.0  # seconds without a finished job after which a line tells what is still running
 
 
 def workers_at_most(limit: int = 4) -> int:
     """Processes that make sense here: one on a GPU, else one a CPU core, `limit` at most."""
-    return 1 if torch.cuda.is_available() else min(limit, os.cpu_count() or 1)
+    if torch.cuda.is_available():
+        return 1
+    return min(limit, os.cpu_count() or 1)
 
 
 def side_by_side(function: Callable, jobs: Iterable, workers: int = 4, fresh: bool = True,
@@ -36,16 +40,20 @@ def side_by_side(function: Callable, jobs: Iterable, workers: int = 4, fresh: bo
         function: of a module, so that another process can import it.
         jobs: in the order in which they begin.
         workers: at most so many processes; one on a GPU.
-        fresh: each job in a process of its own, so that its peak of memory is its own; False saves imports.
-        patience: seconds without any finished job after which the rest is given up; None waits for ever.
+        fresh: each job in a process of its own, so that its peak of memory is its own; False saves
+            imports.
+        patience: seconds without any finished job after which the rest is given up; None waits for
+            ever.
 
     Raises:
-        RuntimeError: a process was killed, as the system does when memory is short; or patience is over. The
-            processes that are left are ended first. Whatever else a job raises is raised here.
+        RuntimeError: a process was killed, as the system does when memory is short; or patience is
+            over. The processes that are left are ended first. Whatever else a job raises is raised
+            here.
     """
     jobs = list(jobs)
     workers = min(workers_at_most(workers), max(1, len(jobs)))
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))  # they share the cores
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # the processes share the cores
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, context, max_tasks_per_child=1 if fresh else None)
     waiting = {executor.submit(function, job): job for job in jobs}
@@ -58,14 +66,14 @@ def side_by_side(function: Callable, jobs: Iterable, workers: int = 4, fresh: bo
             if done:
                 last = time.monotonic()
                 continue
-            running = [str(job) for job in list(waiting.values())[:workers]]
+            running = "; ".join(str(job) for job in list(waiting.values())[:workers])
             silent = time.monotonic() - last
             if patience is not None and silent > patience:
-                raise RuntimeError(f"no job has ended for {duration(silent)}; given up: {'; '.join(running)}")
-            print(f"  still running, {duration(silent)} since the last news: {'; '.join(running)}", flush=True)
+                raise RuntimeError(f"no job has ended for {duration(silent)}; given up: {running}")
+            print(f"  still running, {duration(silent)} since the last news: {running}", flush=True)
     except BrokenProcessPool as error:
-        raise RuntimeError("a worker process was killed, perhaps because memory was short. Close other programs, or "
-                           "run it with fewer images, and start it again.") from error
+        raise RuntimeError("a worker process was killed, perhaps because memory was short. Close "
+                           "other programs, or run it with fewer images, and start it again.") from error
     finally:
         if waiting:
             for process in multiprocessing.active_children():
@@ -74,7 +82,7 @@ def side_by_side(function: Callable, jobs: Iterable, workers: int = 4, fresh: bo
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person would say them.
+    """Seconds in words.
 
     >>> duration(8), duration(200), duration(9000)
     ('8 s', '3 min 20 s', '2 h 30 min')
@@ -87,31 +95,45 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def announced(results: Iterable[tuple], total: int, describe: Callable[[tuple, object], str]) -> Iterator[tuple]:
-    """Pass (job, result) on, and print one line each: what it was, how many of how many, and the time left."""
+def announced(results: Iterable[tuple], total: int,
+              describe: Callable[[tuple, object], str]) -> Iterator[tuple]:
+    """Pass (job, result) on, and print one line each: what it was, its number, and the time left."""
     start = time.monotonic()
     for number, (job, result) in enumerate(results, 1):
-        left = (time.monotonic() - start) / number * (total - number)
-        rest = f", about {duration(left)} left" if number < total else ""
+        rest = ""
+        if number < total:
+            left = (time.monotonic() - start) / number * (total - number)
+            rest = f", about {duration(left)} left"
         print(f"[{number} of {total}{rest}] {describe(job, result)}", flush=True)
         yield job, result
+
+
+def run(method, dataset: data.Dataset, seeds: Iterable[int], mode: str,
+        others: Iterable[data.Dataset] = ()) -> pd.DataFrame:
+    """`evaluate.run`, as complete rows for the ledger."""
+    return evaluate.run(method, dataset, seeds, mode, others=others)
 
 
 def train(job: tuple) -> None:
     """One training on one split, judged into the ledger."""
     method, name, at_most, seed, mode = job
-    rows = evaluate.run(method, data.load(name).thin(at_most), [seed], mode)
+    rows = run(method, data_download.load(name).thin(at_most), [seed], mode)
     ledger.append(rows)
-    print(rows[["variant", "dataset", "seed", "srcc", "minutes"]].round(3).to_string(header=False, index=False), flush=True)
+    shown = rows[["variant", "dataset", "seed", "srcc", "minutes"]].round(3)
+    print(shown.to_string(header=False, index=False), flush=True)
 
 
 def train_all(methods: list, name: str, at_most: int, seeds: Iterable[int], mode: str) -> None:
-    """Every method on every split of at most so many pictures, without those that the ledger knows."""
-    images = len(data.load(name).thin(at_most))
-    done = {(row.method, row.variant.split(": ")[0], row.seed) for row in ledger.read().itertuples()
-            if (row.dataset, row.mode, row.images) == (name, mode, images)}
-    jobs = [(method, name, at_most, seed, mode) for seed in seeds for method in methods
-            if (method.name, method.variant, seed) not in done]
+    """Every method on every split of at most so many images, without those that the ledger has."""
+    images = len(data_download.load(name).thin(at_most))
+    rows = ledger.read()
+    rows = rows[(rows["dataset"] == name) & (rows["mode"] == mode) & (rows["images"] == images)]
+    done = {(row.method, row.variant.split(": ")[0], row.seed) for row in rows.itertuples()}
+    jobs = []
+    for seed in seeds:
+        for method in methods:
+            if (method.name, method.variant, seed) not in done:
+                jobs.append((method, name, at_most, seed, mode))
     for _ in side_by_side(train, jobs):
         pass
 
@@ -119,10 +141,11 @@ def train_all(methods: list, name: str, at_most: int, seeds: Iterable[int], mode
 def main(steps: dict[str, Callable[[str], None]]) -> None:
     """Run the steps that the command line names, or all; each gets the mode."""
     mode = modes.mode()
-    if mode == "smoke" or set(sys.argv[1:]) - set(steps):
+    chosen = sys.argv[1:] or list(steps)
+    if mode == "smoke" or set(chosen) - set(steps):
         sys.exit(f"Set IQA_MODE to quick or full and choose steps from {', '.join(steps)}.")
-    for step in sys.argv[1:] or steps:
+    for step in chosen:
         try:
             steps[step](mode)
-        except data.DatasetError as error:  # the sentence is enough, a traceback would hide it
+        except data.DatasetError as error:  # its sentence is enough, a traceback would hide it
             sys.exit(str(error))
