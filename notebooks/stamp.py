@@ -25,6 +25,7 @@ try:
 except ModuleNotFoundError:
     %pip install -q "seeing-quality @ git+{ADDRESS}"
 import torch
+import data_download
 import iqa_exercises as exercises
 from iqa_core import data, images
 from lesson import check, modes, plot

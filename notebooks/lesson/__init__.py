@@ -1,0 +1,1 @@
+"""What the notebooks share: checks, plots, and the plan of each mode."""
