@@ -16,10 +16,10 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # A person who opens a notebook wants what its text describes (quick); `make reproduce` alone is a run-through (smoke).
 reproduce: export IQA_MODE := $(or $(MODE),$(IQA_MODE),smoke)
 reproduce: .venv/ready
-	$(BIN)/python figures/reproduce.py
+	$(BIN)/python -m figures.reproduce
 
 results: .venv/ready
-	$(BIN)/python figures/reproduce.py results
+	$(BIN)/python -m figures.reproduce results
 
 # Tests always run small. One thread a worker: two workers with two threads each would fight over two cores.
 test: export IQA_MODE := smoke
@@ -35,9 +35,9 @@ lab: .venv/ready
 bench: export IQA_MODE := $(or $(MODE),$(IQA_MODE),smoke)
 bench: .venv/ready
 	@$(call install,bench)
-	$(BIN)/python figures/bench_distortions.py
-	$(BIN)/python figures/bench_pairs.py
-	$(BIN)/python figures/bench.py
+	$(BIN)/python -m figures.bench.distortions
+	$(BIN)/python -m figures.bench.pairs
+	$(BIN)/python -m figures.bench.peers
 
 comma := ,
 install = if command -v uv >/dev/null 2>&1; then uv pip install --python $(BIN)/python -e '.[$(1)]'; \

@@ -1,12 +1,14 @@
-"""`make reproduce`: prepare the data, train and judge every method and baseline, print the tables, draw the figures.
+"""`make reproduce`: prepare the data, train and judge every method, print the tables, draw the figures.
 
-IQA_MODE says how much: smoke (a run-through of a few minutes), quick (every method on every set, hours on a CPU), full
-(all images and ten splits; the papers' settings where there is a GPU). A run writes into build/MODE and nowhere else:
-its own ledger, its own figures. A quick or full run that was stopped goes on from its ledger.
+IQA_MODE decides how much: smoke (a run-through of a few minutes), quick (every method on every set,
+hours on a CPU), full (all images and ten splits; the papers' settings where there is a GPU). A run
+writes into build/MODE and nowhere else: its own ledger, its own figures. A quick or full run that
+was stopped goes on from its ledger.
 
-    python figures/reproduce.py             what `make reproduce` does
-    python figures/reproduce.py results     what `make results` does: the rows of finished quick and full runs go into
-                                            figures/ledger.csv, and README, RESULTS and figures are rendered from it
+    python -m figures.reproduce             what `make reproduce` does
+    python -m figures.reproduce results     what `make results` does: the rows of finished quick and
+                                            full runs go into figures/ledger.csv, and README, RESULTS
+                                            and figures are rendered from it
 """
 
 from __future__ import annotations
@@ -16,22 +18,21 @@ import sys
 import time
 from pathlib import Path
 
-import claims
-import compare
 import pandas as pd
-import report
-import results
 import torch
 
+import data_download
 from data_download.made import tid2013_kodak
-from figures import ledger
+from figures import FOLDER, compare, ledger, report
+from figures.plots import claims, results
 from iqa_core import data, files
 from lesson import modes
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-README, RESULTS = ROOT / "README.md", HERE / "RESULTS.md"
+ROOT = FOLDER.parent
+README = ROOT / "README.md"
+RESULTS = FOLDER / "RESULTS.md"
 PATIENCE = 600.0  # seconds without any finished job after which a smoke run is given up
+START = time.perf_counter()
 
 
 def say(text: str) -> None:
@@ -51,7 +52,8 @@ def comparison(path: Path | None = None, mode: str = "quick") -> pd.DataFrame:
     def text(srcc: pd.Series) -> str:
         if len(srcc) == 1:
             return f"{srcc.median():.3f}, 1 split"
-        return f"{srcc.median():.3f} [{srcc.quantile(0.25):.3f}, {srcc.quantile(0.75):.3f}], {len(srcc)} splits"
+        low, high = srcc.quantile([0.25, 0.75])
+        return f"{srcc.median():.3f} [{low:.3f}, {high:.3f}], {len(srcc)} splits"
 
     table = rows.groupby(["name", "dataset"])["srcc"].agg(text).unstack()
     order = [name for name, _ in results.SHOWN.values()]
@@ -59,9 +61,10 @@ def comparison(path: Path | None = None, mode: str = "quick") -> pd.DataFrame:
 
 
 def prepare(mode: str) -> dict[str, data.Dataset]:
-    """Make the sets that this kit makes, and say what is there."""
+    """Make the sets that this kit makes, and print what is there."""
     root = os.environ.get("IQA_DATA")
-    say(f"mode {mode}; datasets from {files.data_root() if root else 'no folder, because IQA_DATA is not set'}")
+    place = files.data_root() if root else "no folder, because IQA_DATA is not set"
+    say(f"mode {mode}; datasets from {place}")
     say("preparing the data; sets that are made here take a minute or two, once")
     datasets = {}
     for name in compare.names():
@@ -73,7 +76,8 @@ def prepare(mode: str) -> dict[str, data.Dataset]:
         say(f"  {name}: {len(datasets[name])} images")
     say("training and judging")
     if mode == "full" and not torch.cuda.is_available():
-        say("there is no GPU: YOTO, QFM-IQM and DRI-IQA are left out, the papers' settings would take weeks")
+        say("there is no GPU: YOTO, QFM-IQM and DRI-IQA are left out, the papers' settings would "
+            "take weeks")
     return datasets
 
 
@@ -85,7 +89,8 @@ def run(mode: str) -> int:
     if mode == "smoke":
         path.unlink(missing_ok=True)
     elif path.is_file():
-        say(f"{len(ledger.read(path))} rows are there from an earlier run; to begin anew, delete {folder}")
+        say(f"{len(ledger.read(path))} rows are there from an earlier run; to begin anew, delete "
+            f"{folder}")
     datasets = prepare(mode)
     failed = compare.scores(mode, datasets, path, PATIENCE if mode == "smoke" else None)
     say("figures")
@@ -105,9 +110,9 @@ def run(mode: str) -> int:
     print(f"Everything that was measured before: {RESULTS}")
     if failed:
         say("\n".join(["these jobs failed:", *failed]))
-    else:
-        say("done")
-    return int(bool(failed))
+        return 1
+    say("done")
+    return 0
 
 
 def publish() -> int:
@@ -116,25 +121,29 @@ def publish() -> int:
         path = built(mode) / "ledger.csv"
         if path.is_file():
             rows = ledger.read(path)
-            ledger.append(rows, HERE / "ledger.csv")
+            ledger.append(rows, FOLDER / "ledger.csv")
             print(f"{len(rows)} rows of {path}")
     report.stamp(README, "comparison", comparison())
-    report.stamp(README, "datasets", data.overview().reset_index())
+    report.stamp(README, "datasets", data_download.overview().reset_index())
     report.stamp(RESULTS, "comparison", comparison())
-    report.stamp(RESULTS, "ledger", ledger.leaderboard(HERE / "ledger.csv"))
-    report.stamp(RESULTS, "claims", ledger.claims(HERE / "claims.csv"))
-    results.draw(HERE)
-    claims.draw(HERE)
-    print(f"written: {README}, {RESULTS}, {HERE / 'results.png'}, {HERE / 'claims.png'}")
+    report.stamp(RESULTS, "ledger", ledger.leaderboard(FOLDER / "ledger.csv"))
+    report.stamp(RESULTS, "claims", ledger.claims(FOLDER / "claims.csv"))
+    results.draw(FOLDER)
+    claims.draw(FOLDER)
+    drawings = [FOLDER / "results.png", FOLDER / "claims.png"]
+    print(f"written: {', '.join(str(path) for path in (README, RESULTS, *drawings))}")
     return 0
 
 
 def main(arguments: list[str]) -> int:
+    """Returns 0, 1 if something failed, 2 for a wrong command, 130 if it was stopped."""
     if arguments not in ([], ["results"]):
         print(f"{' '.join(arguments)!r} is unknown here; give nothing, or: results", file=sys.stderr)
         return 2
     try:
-        return publish() if arguments else run(modes.mode())
+        if arguments:
+            return publish()
+        return run(modes.mode())
     except KeyboardInterrupt:
         say("stopped. In quick and full mode the same command goes on from here")
         return 130
@@ -144,5 +153,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    START = time.perf_counter()
     sys.exit(main(sys.argv[1:]))
