@@ -1,17 +1,17 @@
-"""The one training loop, and training on scored crops: what all methods that learn share.
+"""The one training loop. Every training of this kit is a `Stage` that goes through `fit`.
 
-Everything random in a training follows from torch's seed and the number of the epoch or step. So two runs are equal, and
-a run that was killed goes on from its checkpoint as if nothing had happened. accelerate brings it to the hardware: several
-GPUs with `accelerate launch` or `notebook_launcher`, bfloat16 or float16, gradients of several batches added up.
+Everything random in a training follows from its seed and the number of the round. So two runs are
+equal, and a run that was killed goes on from its checkpoint as if nothing had happened. accelerate
+brings it to the hardware: several GPUs with `accelerate launch` or `notebook_launcher`, bfloat16 or
+float16, gradients of several batches added up.
 """
 
-import dataclasses
-import hashlib
 import itertools
 import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +21,298 @@ from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataPara
 from accelerate.state import GradientState, is_initialized
 from torch import Tensor, nn
 
-from iqa_core import data, images, metrics
-from iqa_core.data import Dataset
-from iqa_core.files import half, progress, read_tensors, write_tensors
-from iqa_core.inputs import expect_batch, expect_training, fill, load_pair
-from iqa_core.settings import from_saved, to_save
+from iqa_core.files import progress, read_tensors, write_tensors
+from iqa_core.inputs import fill
 
 _PRECISION = "ACCELERATE_MIXED_PRECISION"
 _ACCUMULATION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
-_accumulation_before = None  # what the environment said when the last accelerator was made
+_accumulation_before = None  # what the environment asked for when the last accelerator was made
 
+
+@dataclass
+class Stage:
+    """One training: what learns, by which loss, from which batches, and for how long.
+
+    Attributes:
+        name: how messages and the progress bar call it.
+        module: what learns, with all that belongs to its state (a memory bank, say, as a buffer);
+            it lies on its device.
+        loss: batch -> {"loss": a mean over the batch, other scalars that are logged}.
+        batches: step -> the batches of this process from that step on.
+        steps: number of steps in all.
+        round: number of steps of a round. After each round the numbers are read, the validation
+            runs, and the checkpoint is written. Usually a round is an epoch.
+        optimizer: of the module's parameters.
+        schedule: step -> factor on the learning rates.
+        settings: what a checkpoint must agree with, such as the config and the images.
+        seed: what is drawn in a round, such as dropout, follows from (seed, round).
+        clip: largest norm of a gradient.
+        validate: called after every round; its scalars are logged, and the weights of the round
+            with the highest mean of them are remembered in `best`.
+        checkpoint: file to go on from, and to write after every round; None = none.
+        best: {"score", "module"} of the best round, after the training.
+    """
+
+    name: str
+    module: nn.Module
+    loss: Callable[[object], dict[str, Tensor]]
+    batches: Callable[[int], Iterator]
+    steps: int
+    round: int
+    optimizer: torch.optim.Optimizer
+    schedule: Callable[[int], float]
+    settings: dict = field(default_factory=dict)
+    seed: int = 0
+    clip: float = math.inf
+    validate: Callable[[], dict[str, float]] | None = None
+    checkpoint: str | Path | None = None
+    best: dict | None = None
+
+
+def fit(stage: Stage) -> pd.DataFrame:
+    """Train a stage, or go on from its checkpoint.
+
+    With P processes each takes every P-th batch, and the gradient is the mean over all of them. So
+    a step sees P times as many images: that equals one process with a P-fold batch, but for what a
+    loss knows beyond its own batch.
+
+    Returns:
+        The history, a row a step: the scalars of the loss, means over the processes, and in the
+        last row of each round those of the validation.
+
+    Raises:
+        ValueError: a checkpoint of something else.
+        RuntimeError: the loss is not finite, or batches ran out.
+
+    >>> net, x = nn.Linear(1, 1), torch.arange(4.0)[:, None]
+    >>> stage = Stage("line", net, lambda batch: {"loss": (net(batch) - 2 * batch).square().mean()},
+    ...               lambda step: iter([x] * (30 - step)), 30, 30,
+    ...               torch.optim.SGD(net.parameters(), lr=0.1), lambda step: 1.0)
+    >>> history = fit(stage)
+    >>> len(history), bool(history["loss"].iloc[-1] < history["loss"].iloc[0])
+    (30, True)
+    """
+    running_on = accelerator()
+    _warn_of_late_precision(running_on)
+    # 1. Start anew, or from the checkpoint.
+    optimizer = stage.optimizer
+    rates = [group["lr"] for group in optimizer.param_groups]
+    settings = _checkpoint_settings(stage)
+    history = _resume(stage, settings, running_on)
+    # 2. accelerate moves the work to the device, the processes and the precision.
+    model, optimizer = running_on.prepare(_Objective(stage), optimizer)
+    model.train()
+    # 3. One step after the other.
+    steps = range(len(history), stage.steps)
+    if running_on.is_main_process:
+        steps = progress(steps, stage.name)
+    with torch.random.fork_rng():
+        batches = stage.batches(len(history))
+        for step in steps:
+            if step % stage.round == 0:
+                torch.manual_seed(derived_seed(stage.seed, step // stage.round))
+            batch = next(batches, None)
+            if batch is None:
+                raise RuntimeError(f"{stage.name}: there were batches for {step} of {stage.steps} "
+                                   "steps only.")
+            for group, rate in zip(optimizer.param_groups, rates):
+                group["lr"] = rate * stage.schedule(step)
+            with running_on.accumulate(model):
+                values = model(batch)
+                running_on.backward(values["loss"])
+                if running_on.sync_gradients and stage.clip < math.inf:
+                    running_on.clip_grad_norm_(stage.module.parameters(), stage.clip)
+                optimizer.step()
+                optimizer.zero_grad()
+            history.append({name: value.detach() for name, value in values.items()})
+            if len(history) % stage.round and len(history) < stage.steps:
+                continue
+            # 4. The end of a round: read the numbers, validate, write the checkpoint.
+            start = (len(history) - 1) // stage.round * stage.round
+            history[start:] = _numbers(running_on, history[start:])
+            _expect_finite(stage, history, start, max(rates))
+            if stage.validate is not None:
+                history[-1] |= _validated(stage)
+                model.train()
+            if stage.checkpoint and running_on.is_main_process:
+                _write(stage, settings, history, running_on)
+    stage.module.eval()
+    return pd.DataFrame(history)
+
+
+class _Objective(nn.Module):
+    """A loss as a module around what learns: several GPUs and half precision act on a module's
+    forward."""
+
+    def __init__(self, stage: Stage):
+        super().__init__()
+        self.module = stage.module
+        self.loss = stage.loss
+
+    def forward(self, batch) -> dict[str, Tensor]:
+        return self.loss(batch)
+
+
+def _validated(stage: Stage) -> dict[str, float]:
+    """The scalars of the validation; the weights stay in `best` if their mean is the highest so
+    far."""
+    values = stage.validate()
+    # NaN is the rank correlation of a constant, which must not win.
+    score = float(np.nan_to_num(np.mean([*values.values()]), nan=-1)) if values else -1.0
+    if values and (stage.best is None or score > stage.best["score"]):
+        weights = {name: value.clone() for name, value in stage.module.state_dict().items()}
+        stage.best = {"score": score, "module": weights}
+    return values
+
+
+def _expect_finite(stage: Stage, history: list[dict], start: int, rate: float) -> None:
+    for step in range(start, len(history)):
+        loss = history[step]["loss"]
+        if not math.isfinite(loss):
+            raise RuntimeError(f"{stage.name}: the loss of step {step} is {loss}; start with lr "
+                               f"below {rate}.")
+
+
+def _numbers(running_on: Accelerator, rows: list[dict[str, Tensor]]) -> list[dict[str, float]]:
+    """Rows of scalar tensors as numbers, the mean over the processes.
+
+    Numbers are read late and together: a GPU that is asked for one must stop and wait.
+    """
+    stacked = torch.stack([torch.stack([*row.values()]).float() for row in rows])
+    names = list(rows[0])
+    return [dict(zip(names, values)) for values in running_on.reduce(stacked, "mean").tolist()]
+
+
+def derived_seed(*numbers: int) -> int:
+    """A seed for every sequence of whole numbers: well apart, even where the numbers are small.
+
+    >>> derived_seed(0, 1) == derived_seed(0, 1), derived_seed(0, 1) == derived_seed(1, 0)
+    (True, False)
+    """
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def batch_numbers(step: int) -> Iterator[int]:
+    """Numbers of the batches that this process takes from a step on: 0, 1, 2 ... if it is alone.
+
+    >>> next(batch_numbers(5))
+    5
+    """
+    running_on = accelerator()
+    processes = running_on.num_processes
+    return itertools.count(step * processes + running_on.process_index, processes)
+
+
+def parameter_groups(net: nn.Module, slow: Iterable[nn.Module], lr: float, factor: float,
+                     weight_decay: float = 0.0, no_decay: tuple[str, ...] = ()) -> list[dict]:
+    """The parameters that learn, in groups for an optimizer.
+
+    Args:
+        net: all parameters that require a gradient.
+        slow: modules that learn at factor * lr; all else at lr.
+        lr, factor: learning rate, and the share of it for `slow`.
+        weight_decay: of all parameters but biases, scales of norms and other one-dimensional ones.
+        no_decay: parts of names of more parameters that do not decay.
+
+    >>> two = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1))
+    >>> groups = parameter_groups(two, [two[0]], 1.0, 0.5, weight_decay=0.1)
+    >>> [(len(group["params"]), group["lr"], group["weight_decay"]) for group in groups]
+    [(1, 0.5, 0.1), (1, 1.0, 0.1), (1, 1.0, 0.0)]
+    """
+    slow_ones = {parameter for module in slow for parameter in module.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rate = factor * lr if parameter in slow_ones else lr
+        still = parameter.ndim <= 1 or any(part in name for part in no_decay)
+        decay = 0.0 if still else weight_decay
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": parameters, "lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()]
+
+
+def warmup_cosine(steps: int, warmup: float = 0.05, last: float = 0.0) -> Callable[[int], float]:
+    """A schedule: a line from 0 to 1 over the first share of the steps, then half a cosine.
+
+        f(t) = (t + 1) / (warmup T)   for t < warmup T,
+        f(t) = last + (1 - last) (1 + cos(pi t / T)) / 2   afterwards;   the smaller of both counts
+
+    >>> schedule = warmup_cosine(100, 0.1)
+    >>> [round(schedule(step), 3) for step in (0, 9, 50, 100)]
+    [0.1, 0.98, 0.5, 0.0]
+    """
+    first = warmup * steps
+
+    def schedule(step: int) -> float:
+        rising = min(1.0, (step + 1) / first) if first > 0 else 1.0
+        falling = last + (1 - last) * (1 + math.cos(math.pi * step / steps)) / 2
+        return rising * falling
+
+    return schedule
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+def _checkpoint_settings(stage: Stage) -> dict:
+    """What a checkpoint must agree with."""
+    groups = [{name: len(value) if name == "params" else value for name, value in group.items()}
+              for group in stage.optimizer.param_groups]
+    optimizer = {"kind": type(stage.optimizer).__name__, "groups": groups}
+    return {**stage.settings, "steps": stage.steps, "round": stage.round, "clip": stage.clip,
+            "seed": stage.seed, "optimizer settings": optimizer, **run_settings()}
+
+
+def _parts(stage: Stage, running_on: Accelerator) -> dict:
+    """What has a state."""
+    parts = {"module": stage.module, "optimizer": stage.optimizer}
+    if running_on.scaler is not None:
+        parts["scaler"] = running_on.scaler
+    return parts
+
+
+def _write(stage: Stage, settings: dict, history: list[dict], running_on: Accelerator) -> None:
+    states = {name: part.state_dict() for name, part in _parts(stage, running_on).items()}
+    write_tensors(stage.checkpoint, {**settings, **states, "history": history, "best": stage.best})
+
+
+def _resume(stage: Stage, settings: dict, running_on: Accelerator) -> list[dict]:
+    """The history in the checkpoint, after the stage was filled from it; nothing if there is none.
+
+    A finished training is only read: so it may have had other rounds, or run at another precision.
+
+    Raises:
+        ValueError: the checkpoint was made with other settings, or does not fit.
+    """
+    path = stage.checkpoint
+    if not path or not Path(path).exists():
+        return []
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: is a folder. Name a file for the checkpoint.")
+    saved = read_tensors(path)
+    history = saved.get("history", [])
+    parts = _parts(stage, running_on)
+    others = [name for name, value in settings.items() if saved.get(name) != value]
+    if len(history) == stage.steps:
+        others = [name for name in others if name not in ("round", "precision")]
+        parts.pop("scaler", None)
+    if others:
+        raise ValueError(f"{path}: was made with other settings, seed or images. Remove it, or "
+                         f"name another checkpoint. (It differs in: {', '.join(others)}.)")
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            fill(part, saved.get(name), path, "this training")
+            continue
+        try:
+            part.load_state_dict(saved[name])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path}: its {name} does not fit this training ({error}). Remove it, "
+                             "or name another checkpoint.") from error
+    stage.best = saved.get("best")
+    return history
+
+
+# --- hardware ------------------------------------------------------------------------------------
 
 def accelerator() -> Accelerator:
     """What a training runs on: as `accelerate launch` says, else one GPU, else the CPU.
@@ -47,7 +329,8 @@ def accelerator() -> Accelerator:
     """
     global _accumulation_before
     gpu = torch.cuda.is_available()
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a batch without references leaves some out
+    # A batch without references leaves some parameters out.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accumulation = os.environ.get(_ACCUMULATION)
     options = {"cpu": not gpu, "mixed_precision": os.environ.get(_PRECISION) or precision()}
     try:
@@ -67,10 +350,8 @@ def accelerator() -> Accelerator:
 def precision() -> str:
     """The mixed precision of a training if nobody asks for one: "bf16", "fp16" or "no".
 
-    Float16 comes with scaled gradients.
-
-    A GPU older than NVIDIA's Ampere (Colab's T4) only emulates bfloat16, which is slower than
-    float32; it has float16.
+    Float16 comes with scaled gradients. A GPU older than NVIDIA's Ampere (Colab's T4) only emulates
+    bfloat16, which is slower than float32; it has float16.
 
     >>> precision() in ("bf16", "fp16", "no")
     True
@@ -99,352 +380,9 @@ def run_settings() -> dict[str, int | str]:
             "precision": running_on.mixed_precision}
 
 
-class _Objective(nn.Module):
-    """A loss as a module around its network: what runs on several GPUs or at half precision is a module's forward."""
-
-    def __init__(self, net: nn.Module, loss: Callable[..., dict[str, Tensor]]):
-        super().__init__()
-        self.net, self.loss = net, loss
-
-    def forward(self, *inputs) -> dict[str, Tensor]:
-        return self.loss(*inputs)
-
-
-def fit(net: nn.Module, learner: torch.optim.Optimizer, loss: Callable[[int, object], dict[str, Tensor]],
-        batches: Callable[[int], Iterator], steps: int, every: int, rate: Callable[[int], float], checkpoint: str | Path | None,
-        made_of: dict, begin: Callable[[dict], object] = dict, end: Callable[[], dict] = dict,
-        keep: Callable[[], dict] = dict, clip: float = math.inf, what: str = "training") -> pd.DataFrame:
-    """Train, or go on from a checkpoint.
-
-    With P processes each takes every P-th batch, and the gradient is the mean over all of them. So a step sees P times as
-    many images: that equals one process with a P-fold batch, but for what a loss knows beyond its
-    own batch.
-
-    Args:
-        net: what learns, on its device.
-        learner: its optimizer.
-        loss: (step, batch) -> `loss`, a mean over the batch, and what else is to be kept of each step, as scalars.
-        batches: step -> the batches of this process from that step on.
-        steps, every: how many in all; after every so many `end` is called and a checkpoint written.
-        rate: step -> factor on the learning rates.
-        checkpoint: file to go on from, and to write; None keeps nothing.
-        made_of: what a checkpoint must agree with. Added to it are `steps`, `every`, `clip`, the
-            optimizer's settings and `run_settings()`; a finished training may be read with another
-            `every` and at another precision.
-        begin, end, keep: called with what the checkpoint holds; for more columns of the last row; for more to be kept.
-        clip: largest norm of a gradient.
-        what: how messages and the progress bar call it.
-
-    Returns:
-        A row a step, the mean over the processes.
-
-    Raises:
-        ValueError: a checkpoint of something else. RuntimeError: the loss is not finite, or batches
-            ran out.
-
-    >>> net, x = nn.Linear(1, 1), torch.arange(4.0)[:, None]
-    >>> rows = fit(net, torch.optim.SGD(net.parameters(), lr=0.1),
-    ...            lambda step, batch: {"loss": (net(batch) - 2 * batch).square().mean()},
-    ...            lambda step: iter([x] * (30 - step)), 30, 30, lambda step: 1.0, None, {})
-    >>> len(rows), bool(rows["loss"].iloc[-1] < rows["loss"].iloc[0])
-    (30, True)
-    """
-    running_on = accelerator()
+def _warn_of_late_precision(running_on: Accelerator) -> None:
     wanted = os.environ.get(_PRECISION)
     if wanted and wanted != running_on.mixed_precision:
         warnings.warn(f"{_PRECISION}={wanted!r} comes too late: this process trains at mixed "
-                      f"precision {running_on.mixed_precision!r}. Restart Python to change "
-                      "it.", stacklevel=3)
-    first_rates = [group["lr"] for group in learner.param_groups]
-    made_of = {**made_of, "total": steps, "every": every, "clip": clip,
-               "optimizer": _optimizer_settings(learner), **run_settings()}
-    parts = {"net": net, "learner": learner}
-    if running_on.scaler is not None:
-        parts["scaler"] = running_on.scaler
-    saved = _resume(checkpoint, made_of, parts)
-    rows = saved.get("history", [])
-    begin(saved)
-    model, optimizer = running_on.prepare(_Objective(net, loss).train(), learner)
-    todo = range(len(rows), steps)
-    shown = progress(todo, what) if running_on.is_main_process else todo
-    for step, batch in zip(shown, batches(len(rows))):
-        for group, lr in zip(learner.param_groups, first_rates):
-            group["lr"] = lr * rate(step)
-        with running_on.accumulate(model):
-            values = model(step, batch)
-            running_on.backward(values["loss"])
-            if running_on.sync_gradients and clip < math.inf:
-                running_on.clip_grad_norm_(net.parameters(), clip)
-            optimizer.step()
-            optimizer.zero_grad()
-        rows.append({key: value.detach() for key, value in values.items()})
-        if len(rows) % every == 0 or len(rows) == steps:
-            start = (len(rows) - 1) // every * every
-            rows[start:] = _numbers(running_on, rows[start:])
-            for i in range(start, len(rows)):
-                if not math.isfinite(rows[i]["loss"]):
-                    raise RuntimeError(f"{what}: the loss of step {i} is {rows[i]['loss']}; start "
-                                       f"with lr below {max(first_rates)}.")
-            rows[-1] |= end()
-            model.train()
-            if checkpoint and running_on.is_main_process:
-                state = {name: part.state_dict() for name, part in parts.items()}
-                write_tensors(checkpoint, {**made_of, **state, "history": rows, **keep()})
-    if len(rows) < steps:
-        raise RuntimeError(f"{what}: there were batches for {len(rows)} of {steps} steps only.")
-    net.eval()
-    return pd.DataFrame(rows)
-
-
-def _optimizer_settings(optimizer: torch.optim.Optimizer) -> dict:
-    """Kind of an optimizer, and what each of its groups of parameters is trained with."""
-    groups = [{name: len(value) if name == "params" else value for name, value in group.items()}
-              for group in optimizer.param_groups]
-    return {"kind": type(optimizer).__name__, "groups": groups}
-
-
-def _resume(checkpoint: str | Path | None, made_of: dict, parts: dict) -> dict:
-    """What a checkpoint holds, after `parts` were filled from it; nothing if there is none.
-
-    A finished training is only read: so it may have had checkpoints at other steps, or run at
-    another precision.
-
-    Raises:
-        ValueError: it was made with other settings, or does not fit.
-    """
-    if not checkpoint or not Path(checkpoint).exists():
-        return {}
-    if not Path(checkpoint).is_file():
-        raise ValueError(f"{checkpoint}: is a folder. Name a file for the checkpoint.")
-    saved = read_tensors(checkpoint)
-    finished = len(saved.get("history", [])) == made_of["total"]
-    others = [name for name, value in made_of.items() if saved.get(name) != value]
-    if finished:
-        others = [name for name in others if name not in ("every", "precision")]
-        parts = {name: part for name, part in parts.items() if name != "scaler"}
-    if others:
-        raise ValueError(f"{checkpoint}: was made with other settings, seed or pictures. Remove "
-                         f"it, or name another checkpoint. (It differs in: {', '.join(others)}.)")
-    for name, part in parts.items():
-        if isinstance(part, nn.Module):
-            fill(part, saved.get(name), checkpoint, "this training")
-            continue
-        try:
-            part.load_state_dict(saved[name])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{checkpoint}: its {name} does not fit this training ({error}). "
-                             "Remove it, or name another checkpoint.") from error
-    return saved
-
-
-def _numbers(running_on: Accelerator, rows: list[dict[str, Tensor]]) -> list[dict[str, float]]:
-    """Rows of scalar tensors as numbers, the mean over the processes.
-
-    Numbers are read late and together: a GPU that is asked must stop and wait.
-    """
-    stacked = torch.stack([torch.stack([*row.values()]).float() for row in rows])
-    names = list(rows[0])
-    return [dict(zip(names, values)) for values in running_on.reduce(stacked, "mean").tolist()]
-
-
-def numbers(step: int) -> Iterator[int]:
-    """Numbers of the batches that this process takes from a step on: 0, 1, 2 ... if it is alone.
-
-    >>> next(numbers(5))
-    5
-    """
-    running_on = accelerator()
-    processes = running_on.num_processes
-    return itertools.count(step * processes + running_on.process_index, processes)
-
-
-def groups(net: nn.Module, slow: Iterable[nn.Module], lr: float, factor: float) -> list[dict]:
-    """What learns, for an optimiser: the parameters of the modules `slow` at factor x lr, all others at lr.
-
-    >>> two = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
-    >>> [(len(group["params"]), group["lr"]) for group in groups(two, [two[0]], 1.0, 0.5)]
-    [(2, 0.5), (2, 1.0)]
-    """
-    few = {p for part in slow for p in part.parameters()}
-    learning = [p for p in net.parameters() if p.requires_grad]
-    both = [{"params": [p for p in learning if p in few], "lr": factor * lr},
-            {"params": [p for p in learning if p not in few], "lr": lr}]
-    return [group for group in both if group["params"]]
-
-
-class CropMethod:
-    """A network that is trained on random crops, and scores a picture by the mean over fixed crops.
-
-    A child brings `name`, `config_class`, `network` (config -> module that maps crops, and maybe crops of the
-    reference, to scores (B,)), `learner()`, `loss(batch)` and maybe a `rate(epoch)` of its own. Its config has `crop`,
-    `epochs`, `batch` and `test_crops`. `tasks` says what it is judged on: "NR", "FR" or both.
-    """
-
-    tasks: tuple[str, ...] = ("NR",)
-    paired: bool = False  # does the training of the no-reference score use references where there are any?
-    clip: float = math.inf  # largest norm of a gradient
-
-    def __init__(self, config):
-        self.config = config
-        self.net: nn.Module | None = None
-        self.best: dict | None = None  # weights of the best epoch on the validation part
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-
-    def fit(self, train: Dataset, val: Dataset | None = None, checkpoint: str | Path | None = None):
-        """Train from the start, or go on from a checkpoint. Returns self; `history` has a row an epoch.
-
-        The weights after the last epoch are what `score` uses. The best epoch on `val` is kept beside them and only
-        reported: `predictions`. Seed it with `torch.manual_seed`.
-
-        Args:
-            train, val: datasets with scores (and references, if a task needs them).
-            checkpoint: file to go on from, and to write after every epoch; None keeps nothing.
-
-        Raises:
-            DatasetError: an empty part, a score that is no number, an image without the reference
-                that a task needs or with one of another size.
-            ValueError: a checkpoint of other settings or images, or one that is damaged.
-            RuntimeError: the loss is not finite.
-        """
-        c = self.config
-        seed = torch.initial_seed() % 2**31
-        expect_training(train, val, references="FR" in self.tasks)
-        if self.paired and train.card.reference:
-            expect_training(train, None, references=True)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            running_on = accelerator()
-            self.device = running_on.device.type
-            self.net = self.network(c).to(self.device, memory_format=torch.channels_last)  # faster on a CPU
-            made_of = {"config": to_save(c), "variant": getattr(self, "variant", ""), "seed": seed,
-                       "pictures": _about(train), "validation": _about(val)}
-            batches = data.loader(train, c.crop, c.batch, seed, flip=True, references="FR" in self.tasks or self.paired)
-            sampler = batches.sampler
-            batches = running_on.prepare(batches)
-            each = len(batches)  # steps of an epoch
-
-            def stream(step: int) -> Iterator[dict[str, Tensor]]:
-                for epoch in range(step // each, c.epochs):
-                    torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
-                    sampler.epoch = epoch
-                    self.begin(epoch)
-                    yield from batches
-
-            table = fit(self.net, self.learner(), lambda step, batch: {"loss": self.loss(batch)}, stream, each * c.epochs,
-                        each, lambda step: self.rate(step / each), checkpoint, made_of,
-                        begin=lambda saved: setattr(self, "best", saved.get("best")),
-                        end=lambda: self._judge(val), keep=lambda: {"best": self.best},
-                        clip=self.clip, what=self.name)
-        self.history = table.groupby(table.index // each).mean().rename_axis("epoch").reset_index()
-        return self
-
-    def rate(self, epoch: float) -> float:
-        """Factor on the learning rates: one cosine over the run, from 1 to 0."""
-        return (1 + math.cos(math.pi * epoch / self.config.epochs)) / 2
-
-    def begin(self, epoch: int) -> None:
-        """Called before the first step of an epoch, for a child that keeps something from step to step."""
-
-    def _judge(self, val: Dataset | None) -> dict[str, float]:
-        """SRCC on the validation part a task; the weights are kept if their mean is the best so far."""
-        if val is None:
-            return {}
-        found = {}
-        for task in self.tasks:
-            found[f"val {task}"] = metrics.srcc(self._scores(val, task), val.scores)
-        mean = float(np.nan_to_num(np.mean([*found.values()]), nan=-1))  # NaN: one score for all, which must not win
-        if self.best is None or mean > self.best["srcc"]:
-            self.best = {"srcc": mean, "net": {key: value.clone() for key, value in self.net.state_dict().items()}}
-        return found
-
-    def predictions(self, dataset: Dataset) -> dict[str, np.ndarray]:
-        """Scores (N,) for every task, after the last epoch and, where a validation part was given, after the best.
-
-        `protocol.run` makes one row of each: the key says what is special about it. "FR" only where there are references.
-        """
-        net, tasks = self._fitted(), [task for task in self.tasks if task == "NR" or dataset.card.reference]
-        found = {task: self._scores(dataset, task) for task in tasks}
-        if self.best is not None:
-            last = {key: value.clone() for key, value in net.state_dict().items()}
-            net.load_state_dict(self.best["net"])
-            found |= {f"{task}, best epoch": self._scores(dataset, task) for task in tasks}
-            net.load_state_dict(last)
-        return found
-
-    def predict(self, dataset: Dataset) -> np.ndarray:
-        """Scores (N,) for the first of `tasks`, HIGHER = BETTER."""
-        return self._scores(dataset, self.tasks[0])
-
-    def _scores(self, dataset: Dataset, task: str) -> np.ndarray:
-        self._fitted().eval()
-        scores = []
-        for i in progress(range(len(dataset)), f"scores of {dataset.name}"):
-            if task == "FR":
-                x, x_ref = load_pair(dataset, i)
-                scores.append(self._by_crops(x[None], x_ref[None]).item())
-            else:
-                scores.append(self._by_crops(dataset.image(i)[None], None).item())
-        return np.array(scores)
-
-    def score(self, x: Tensor, x_ref: Tensor | None = None) -> Tensor:
-        """Images, and maybe references, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER.
-
-        They may have any float type, and need not lie on the network's device. An image smaller
-        than a crop is mirrored (see `images.fit`).
-
-        Raises:
-            ValueError: x is no such batch, x and x_ref differ in shape, or the task needs a reference or has none.
-        """
-        self._fitted().eval()
-        if x_ref is not None and "FR" not in self.tasks:
-            x_ref = None
-        if x_ref is None and "NR" not in self.tasks:
-            raise ValueError(f"{self.name} was trained for full-reference input only: call score(x, x_ref).")
-        return self._by_crops(*expect_batch(x, x_ref))
-
-    @torch.inference_mode()
-    def _by_crops(self, x: Tensor, x_ref: Tensor | None) -> Tensor:
-        """Mean over aligned crops: (B, 3, H, W) -> (B,)."""
-        how = "five" if self.config.test_crops == 5 else "random"
-        device = next(self.net.parameters()).device
-        parts = [images.crops(part.to(device), self.config.crop, how, self.config.test_crops)
-                 for part in (x, x_ref) if part is not None]  # (crops, B, 3, crop, crop) each
-        scores = self.net(*(part.flatten(0, 1) for part in parts))
-        return scores.view(len(parts[0]), -1).float().mean(0).cpu()
-
-    def _fitted(self) -> nn.Module:
-        if self.net is None:
-            raise RuntimeError(f"{self.name} is not fitted: call fit(train, val), or load a fitted one.")
-        return self.net
-
-    def save(self, path: str | Path) -> None:
-        """Write config and weights as one file of tensors, at half precision, all of it or nothing."""
-        net = half(self._fitted())
-        write_tensors(path, {"method": self.name, "config": to_save(self.config), "net": net})
-
-    @classmethod
-    def load(cls, path: str | Path):
-        """Read what `save` wrote; no pretrained weights are needed.
-
-        Raises:
-            ValueError: the file is damaged, of another method, or of another version of this kit: a
-                field of the config is missing or unknown, or tensors do not fit.
-        """
-        saved = read_tensors(path, cls.name)
-        method = cls(from_saved(cls.config_class, saved.get("config"), path))
-        try:
-            method.net = cls.network(dataclasses.replace(method.config, weights="random"))
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{path}: its network cannot be built ({error})") from error
-        fill(method.net, saved.get("net"), path, f"the {cls.name} that its config describes")
-        method.net.eval().to(method.device, memory_format=torch.channels_last)
-        return method
-
-
-def _about(dataset: Dataset | None) -> str:
-    """Name, number and 12 hex digits that tell the images and scores of a dataset from others."""
-    if dataset is None:
-        return ""
-    names = "\n".join([*dataset.table["image"], *dataset.table["reference"]])
-    digest = hashlib.sha256(names.encode("utf-8", "surrogateescape") + dataset.scores.tobytes())
-    return f"{dataset.name} {len(dataset)} {digest.hexdigest()[:12]}"
+                      f"precision {running_on.mixed_precision!r}. Restart Python to change it.",
+                      stacklevel=4)
