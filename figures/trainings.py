@@ -114,25 +114,39 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int], mode: str,
     return evaluate.run(method, dataset, seeds, mode, others=others)
 
 
+def rows_on(name: str, at_most: int, mode: str) -> pd.DataFrame:
+    """Rows of the ledger about a set of at most so many images in a mode."""
+    images = len(data_download.load(name).thin(at_most))
+    rows = ledger.read()
+    return rows[(rows["dataset"] == name) & (rows["mode"] == mode) & (rows["images"] == images)]
+
+
+def rows_of(rows: pd.DataFrame, method) -> pd.DataFrame:
+    """Rows of a method with exactly its config and blocks."""
+    identity = evaluate.identity(method)
+    mine = pd.Series(True, rows.index)
+    for column, value in identity.items():
+        mine &= rows[column] == value
+    return rows[mine]
+
+
 def train(job: tuple) -> None:
     """One training on one split, judged into the ledger."""
     method, name, at_most, seed, mode = job
     rows = run(method, data_download.load(name).thin(at_most), [seed], mode)
     ledger.append(rows)
-    shown = rows[["variant", "dataset", "seed", "srcc", "minutes"]].round(3)
-    print(shown.to_string(header=False, index=False), flush=True)
+    columns = ["method", "variant", "task", "epoch", "dataset", "seed", "srcc", "minutes"]
+    print(rows[columns].round(3).to_string(header=False, index=False), flush=True)
 
 
 def train_all(methods: list, name: str, at_most: int, seeds: Iterable[int], mode: str) -> None:
     """Every method on every split of at most so many images, without those that the ledger has."""
-    images = len(data_download.load(name).thin(at_most))
-    rows = ledger.read()
-    rows = rows[(rows["dataset"] == name) & (rows["mode"] == mode) & (rows["images"] == images)]
-    done = {(row.method, row.variant.split(": ")[0], row.seed) for row in rows.itertuples()}
+    rows = rows_on(name, at_most, mode)
+    done = [set(rows_of(rows, method)["seed"]) for method in methods]
     jobs = []
     for seed in seeds:
-        for method in methods:
-            if (method.name, method.variant, seed) not in done:
+        for method, seeds_done in zip(methods, done):
+            if seed not in seeds_done:
                 jobs.append((method, name, at_most, seed, mode))
     for _ in side_by_side(train, jobs):
         pass

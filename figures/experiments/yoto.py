@@ -1,65 +1,83 @@
-"""YOTO judged: trainings for one task, for the other and for both; its parts left out one by one; the claims.
+"""YOTO judged: trained for one task, for the other and for both; its parts left out one by one; the claims.
 
-    python figures/yoto.py [scores] [ablations] [claims]
+    python -m figures.experiments.yoto [scores] [ablations] [claims]
 
-A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `yoto.QUICK` on 5 splits, full the paper's settings on 10.
+A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `yoto.QUICK` on 5 splits,
+full the paper's settings on 10.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
-import report
-import trainings
+import pandas as pd
 
-from figures import ledger
-from iqa_core import baselines, data, evaluate, yoto
+import data_download
+from figures import ledger, report, trainings
+from iqa_core import baselines, comparisons, yoto
 
 PAPER = "YOTO"
+DATASET = "tid2013-kodak"
 SEEDS = {"quick": range(5), "full": range(10)}
-PICTURES = {"quick": {"tid2013-kodak": 900, "biq2021": 1500}, "full": {}}  # at most so many, default all
+EVERYTHING = 10**9
+IMAGES = {"quick": {"tid2013-kodak": 900, "biq2021": 1500},  # at most so many
+          "full": {"tid2013-kodak": EVERYTHING, "biq2021": EVERYTHING}}
 CONFIGS = {"quick": yoto.QUICK, "full": yoto.YOTOConfig()}
 REMARKS = {"quick": "lite0 from ImageNet, width and crops small, few epochs on a CPU", "full": ""}
-ABLATIONS = {"quick": {"ha": False, "sda": False, "asks": "distorted"}}  # the rest takes as long again
-ABLATIONS["full"] = ABLATIONS["quick"] | {"channel": "off", "task_embedding": False}
+TASKS = {"joint": {}, "fr": {"task": "fr"}, "nr": {"task": "nr"}}
+ABLATIONS = {"no ha": {"ha": False}, "no sda": {"sda": False},
+             "queries from distorted": {"query_from": "distorted"}}
+MORE_ABLATIONS = {"no channel": {"channel": "off"}, "no task embedding": {"task_embedding": False}}
 
 
-def train(name: str, changes: list[dict], mode: str) -> None:
-    methods = [yoto.YOTO(dataclasses.replace(CONFIGS[mode], **change)) for change in changes]
-    trainings.train_all(methods, name, PICTURES[mode].get(name, 10**9), SEEDS[mode], mode)
+def methods(mode: str) -> dict[str, yoto.YOTO]:
+    """All that is trained, by the name that the experiment has for it."""
+    changes = TASKS | ABLATIONS
+    if mode == "full":  # in quick mode they would take as long again
+        changes = changes | MORE_ABLATIONS
+    return {name: yoto.YOTO(dataclasses.replace(CONFIGS[mode], **change))
+            for name, change in changes.items()}
 
 
 def scores(mode: str) -> None:
-    """TID2013 for both tasks and each alone, and metrics on the same pictures; BIQ2021, which has no references."""
-    tid = data.load("tid2013-kodak").thin(PICTURES[mode].get("tid2013-kodak", 10**9))
+    """TID2013 for both tasks and each alone, and metrics on the same images; BIQ2021, which has no references."""
+    tid = data_download.load(DATASET).thin(IMAGES[mode][DATASET])
     for metric in ("psnr", "ssim", "ms_ssim"):
-        ledger.append(evaluate.run(baselines.FullReference(metric), tid, SEEDS[mode], mode))
-    train("tid2013-kodak", [{"task": task} for task in ("joint", "fr", "nr")], mode)
-    if "biq2021" in data.available():
-        train("biq2021", [{"task": "nr"}], mode)
+        rows = trainings.run(baselines.FullReference(metric), tid, SEEDS[mode], mode)
+        ledger.append(rows)
+    every = methods(mode)
+    trainings.train_all([every[name] for name in TASKS], DATASET, len(tid), SEEDS[mode], mode)
+    if "biq2021" in data_download.available():
+        trainings.train_all([every["nr"]], "biq2021", IMAGES[mode]["biq2021"], SEEDS[mode], mode)
 
 
 def ablations(mode: str) -> None:
     """One part left out or changed at a time."""
-    train("tid2013-kodak", [{part: off} for part, off in ABLATIONS[mode].items()], mode)
+    chosen = [method for name, method in methods(mode).items() if name not in TASKS]
+    trainings.train_all(chosen, DATASET, IMAGES[mode][DATASET], SEEDS[mode], mode)
 
 
 def claims(mode: str) -> None:
     """Each claim from pairs of trainings on the same splits."""
-    rows = ledger.read()
-    rows = rows[(rows["method"] == "yoto") & (rows["mode"] == mode) & (rows["dataset"] == "tid2013-kodak")]
+    rows = trainings.rows_on(DATASET, IMAGES[mode][DATASET], mode)
+    every = methods(mode)
 
-    def effect(with_it: str, without: str):
-        return evaluate.compare(rows[rows["variant"] == with_it], rows[rows["variant"] == without])
+    def of(name: str, task: str) -> pd.DataFrame:
+        mine = trainings.rows_of(rows, every[name])
+        return mine[mine["task"] == task]
 
-    tests = [("a", "joint training lifts NR", "joint: NR", "nr: NR", 0.0),
-             ("b", "joint training costs FR nothing", "joint: FR", "fr: FR", 0.005)]
-    for name, part in (("c", "ha"), ("d", "sda")):
-        tests += [(f"{name} {task}", f"{part.upper()} helps {task}", f"joint: {task}", f"joint, no {part}: {task}", 0.0)
-                  for task in ("FR", "NR")]
-    for name, text, with_it, without, margin in tests:
-        measure = f"SRCC, ({with_it}) - ({without})" + (f"; may lose {margin}" if margin else "")
-        report.claim(f"yoto {name}", PAPER, text, "tid2013-kodak", measure, effect(with_it, without), REMARKS[mode], margin)
+    tests = [("a", "joint training lifts NR", "joint", "nr", "NR", 0.0),
+             ("b", "joint training costs FR nothing", "joint", "fr", "FR", 0.005)]
+    for letter, part in (("c", "ha"), ("d", "sda")):
+        for task in ("FR", "NR"):
+            tests.append((f"{letter} {task}", f"{part.upper()} helps {task}", "joint", f"no {part}",
+                          task, 0.0))
+    for name, text, with_it, without, task, margin in tests:
+        measure = f"SRCC {task}, ({with_it}) - ({without})"
+        if margin:
+            measure += f"; may lose {margin}"
+        effect = comparisons.compare(of(with_it, task), of(without, task))
+        report.claim(f"yoto {name}", PAPER, text, DATASET, measure, effect, REMARKS[mode], margin)
 
 
 if __name__ == "__main__":
