@@ -1,8 +1,9 @@
-"""Write what the notebooks share into them: the repository's address, the set-up cell, the stubs of the exercises.
+"""Write what the notebooks share into them: the address, the set-up cell, the stubs of exercises.
 
-The address stands once, in pyproject.toml; an exercise stands once, in `iqa_exercises`. Run `python
-notebooks/stamp.py` after changing either; with `--check` nothing is written and the files that would change are named
-(a test does that). `python notebooks/stamp.py --solutions FOLDER` writes the notebooks with solutions in place of stubs.
+The repository's address stands once, in pyproject.toml; an exercise stands once, in `iqa_exercises`.
+Run `python notebooks/stamp.py` after changing either; with `--check` nothing is written and the files
+that would change are named (a test does that). `python notebooks/stamp.py --solutions FOLDER` writes
+the notebooks with solutions in place of stubs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 import iqa_exercises as exercises
 
 HERE = Path(__file__).parent
-ADDRESS = tomllib.loads((HERE.parent / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Repository"]
+PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text("utf-8"))["project"]
+ADDRESS = PROJECT["urls"]["Repository"]
 OWNER_AND_NAME = ADDRESS.removeprefix("https://github.com/")
 
 SETUP = f'''# Set-up, the same in every notebook. Where the kit is missing (Colab), it is installed first.
@@ -37,8 +39,9 @@ torch.set_printoptions(precision=3, sci_mode=False)'''
 
 def badge(notebook: str) -> str:
     """Markdown of the Colab badge of a notebook file."""
-    return ("[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-            f"(https://colab.research.google.com/github/{OWNER_AND_NAME}/blob/main/notebooks/{notebook})")
+    colab = "https://colab.research.google.com"
+    return (f"[![Open in Colab]({colab}/assets/colab-badge.svg)]"
+            f"({colab}/github/{OWNER_AND_NAME}/blob/main/notebooks/{notebook})")
 
 
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*?/([^/)]*\.ipynb)\)")
@@ -55,37 +58,57 @@ def stamped(path: Path) -> str:
     if path.suffix != ".ipynb":
         return stamp_badges(text)
     notebook = json.loads(text)
-    title, setup = notebook["cells"][0], next(c for c in notebook["cells"] if c["cell_type"] == "code")
+    code_cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for cell in code_cells:
+        cell["source"] = in_lines(exercised("".join(cell["source"])))
+    code_cells[0]["source"] = in_lines(SETUP)
+    title = notebook["cells"][0]
     heading = "".join(title["source"])
-    heading = BADGE.sub(badge(path.name), heading) if BADGE.search(heading) else heading.replace("\n", f"\n\n{badge(path.name)}\n", 1)
-    title["source"], setup["source"] = heading.splitlines(keepends=True), SETUP.splitlines(keepends=True)
-    for cell in notebook["cells"]:
-        text = "".join(cell["source"])
-        if cell["cell_type"] == "code" and exercised(text) != text:
-            cell["source"] = exercised(text).splitlines(keepends=True)
+    if BADGE.search(heading):
+        heading = BADGE.sub(badge(path.name), heading)
+    else:  # below the first line
+        heading = heading.replace("\n", f"\n\n{badge(path.name)}\n", 1)
+    title["source"] = in_lines(heading)
+    return as_file(notebook)
+
+
+def in_lines(source: str) -> list[str]:
+    """A cell's source as notebook files hold it: a list of lines."""
+    return source.splitlines(keepends=True)
+
+
+def as_file(notebook: dict) -> str:
+    """The text of a notebook file."""
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
 def exercised(source: str, body: str = "stub") -> str:
-    """A cell's source with its exercises as "stub" or "solution"; other cells stay as they are."""
-    if number := re.match(r"# Exercise ([\d.]+)\n", source):
-        return exercises.cell(number[1], body)
-    return re.sub(r'^exercises\.check\("([\d.]+)", (None|"\w")\).*$', lambda m: exercises.cell(m[1], body), source, flags=re.M)
+    """A cell's source with its exercise as "stub" or "solution"; other cells stay as they are."""
+    written = re.match(r"# Exercise ([\d.]+)\n", source)
+    if written:
+        return exercises.cell(written[1], body)
+    choice = r'^exercises\.check\("([\d.]+)", (None|"\w")\).*$'
+    return re.sub(choice, lambda match: exercises.cell(match[1], body), source, flags=re.M)
 
 
 def solutions(folder: Path) -> None:
-    """Every notebook that has exercises, with the solutions in it and without the outputs of these cells."""
+    """Write every notebook that has exercises with solutions, without the outputs of these cells."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(HERE.glob("*.ipynb")):
-        notebook, found = json.loads(path.read_text("utf-8")), False
+        notebook = json.loads(path.read_text("utf-8"))
+        has_exercises = False
         for cell in notebook["cells"]:
+            if cell["cell_type"] != "code":
+                continue
             text = "".join(cell["source"])
-            solved = exercised(text, "solution") if cell["cell_type"] == "code" else text
+            solved = exercised(text, "solution")
             if solved != text:
-                cell |= {"source": solved.splitlines(keepends=True), "outputs": [], "execution_count": None}
-                found = True
-        if found:
-            (folder / path.name).write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
+                cell["source"] = in_lines(solved)
+                cell["outputs"] = []
+                cell["execution_count"] = None
+                has_exercises = True
+        if has_exercises:
+            (folder / path.name).write_text(as_file(notebook), "utf-8")
 
 
 def main() -> int:

@@ -1,9 +1,10 @@
-"""Exercises at the end of the method notebooks: one source for the student's stub, the solution and the check.
+"""Exercises at the end of the method notebooks: stub, solution and check from one source.
 
-A module `nXX` beside this file holds the exercises of notebook XX: `EXERCISES = {"10.1": Exercise(...), ...}`. The cell
-that a student finds is made from the solution by leaving out its body (`cell`; `python notebooks/stamp.py` writes it into
-the notebook), the solution notebook by leaving the body in. A check compares the student's function with the solution
-on the same inputs. Where they differ it asks which typical mistake gives the student's answer, and names it.
+A module `nXX` beside this file holds the exercises of notebook XX: `EXERCISES = {"10.1":
+Exercise(...), ...}`. The cell that a student gets is made from the solution by leaving out its body
+(`cell`; `python notebooks/stamp.py` writes it into the notebook), the solution notebook by leaving
+the body in. A check compares the student's function with the solution on the same inputs. Where they
+differ, the check asks which typical mistake gives the student's answer, and names it.
 """
 
 import ast
@@ -22,13 +23,13 @@ class Exercise:
     """A function to write.
 
     Args:
-        solution: its signature and docstring are what the student gets. It stands alone: it calls no other function of
-            its module, and uses only names that the notebook imports.
-        mistakes: functions with the same arguments that do what typically goes wrong, each standing alone as well; their
-            docstrings are the hints.
+        solution: its signature and docstring are what the student gets. It stands alone: it calls no
+            other function of its module, and uses only names that the notebook imports.
+        mistakes: functions with the same arguments that do what typically goes wrong, each standing
+            alone as well; their docstrings are the hints.
         inputs: () -> list of argument tuples, made anew at each call, the same each time.
         atol: by how much answers may differ.
-        start: working code with a bug, to be mended, in place of an empty stub; it has no docstring of its own.
+        start: working code with a bug, to be mended, in place of an empty stub; it has no docstring.
     """
 
     solution: Callable
@@ -40,7 +41,7 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Choice:
-    """A question with one right answer: its letter, and for every other letter what speaks against it."""
+    """A question with one right answer: its letter, and what speaks against every other letter."""
 
     right: str
     hints: dict[str, str] = field(default_factory=dict)
@@ -51,7 +52,8 @@ def find(number: str) -> Exercise | Choice:
     try:
         return importlib.import_module(f"iqa_exercises.n{number.split('.')[0]}").EXERCISES[number]
     except (ModuleNotFoundError, KeyError) as error:
-        raise ValueError(f"There is no exercise {number!r}; its notebook says how they are numbered.") from error
+        message = f"There is no exercise {number!r}; its notebook says how they are numbered."
+        raise ValueError(message) from error
 
 
 def check(number: str, answer) -> None:
@@ -70,43 +72,56 @@ def check(number: str, answer) -> None:
     task = find(number)
     if isinstance(task, Choice):
         if answer is not None and str(answer).lower() != task.right:
-            hint = task.hints.get(str(answer).lower(), f"Choose one of {', '.join(sorted({task.right, *task.hints}))}.")
+            letters = ", ".join(sorted({task.right, *task.hints}))
+            hint = task.hints.get(str(answer).lower(), f"Choose one of {letters}.")
             raise CheckFailed(f"✗ {number}: not {answer!r}. {hint}")
         print(f"✓ {number} solved" if answer else f"○ {number} not attempted")
         return
-    given = []
+    outputs = []  # of the student's function, one for each tuple of inputs
     for inputs in task.inputs():
         try:
-            given.append(answer(*inputs))
+            output = answer(*inputs)
         except Exception as error:
-            raise CheckFailed(f"✗ {number}: your function stopped with {type(error).__name__}: {error}") from error
-        if given[-1] is None:
+            reason = f"{type(error).__name__}: {error}"
+            raise CheckFailed(f"✗ {number}: your function stopped with {reason}") from error
+        if output is None:
             print(f"○ {number} not attempted")
             return
-    if task.start and not _differs(given, task, task.start):
+        outputs.append(output)
+    if task.start and not _difference(outputs, task, task.start):
         print(f"○ {number} the bug is still there")
         return
-    if wrong := _differs(given, task, task.solution):
-        named = [inspect.getdoc(mistake) for mistake in task.mistakes if not _differs(given, task, mistake)]
-        raise CheckFailed(f"✗ {number}: {' '.join((named or [wrong])[0].split())}")
-    print(f"✓ {number} solved")
+    difference = _difference(outputs, task, task.solution)
+    if not difference:
+        print(f"✓ {number} solved")
+        return
+    hint = difference
+    for mistake in task.mistakes:
+        if not _difference(outputs, task, mistake):
+            hint = " ".join(inspect.getdoc(mistake).split())
+            break
+    raise CheckFailed(f"✗ {number}: {hint}")
 
 
-def _differs(given: list, task: Exercise, other: Callable) -> str:
-    """How answers differ from another function's; "" if they agree."""
-    for mine, inputs in zip(given, task.inputs()):
-        theirs = other(*inputs)
-        mine, theirs = (list(v) if isinstance(v, (tuple, list)) else [v] for v in (mine, theirs))
+def _difference(outputs: list, task: Exercise, other: Callable) -> str:
+    """Say how a student's outputs differ from another function's; "" if they agree."""
+    for output, inputs in zip(outputs, task.inputs()):
+        mine = _listed(output)
+        theirs = _listed(other(*inputs))
         if len(mine) != len(theirs):
             return f"{len(mine)} results, {len(theirs)} are asked for."
         for a, b in zip(mine, theirs):
             try:
-                found = apart(a, b, task.atol)
+                difference = apart(a, b, task.atol)
             except (TypeError, ValueError):
                 return f"It returns {type(a).__name__}; {type(b).__name__} is asked for."
-            if found:
-                return f"{found} Try a tiny input, and print each step."
+            if difference:
+                return f"{difference} Try a tiny input, and print each step."
     return ""
+
+
+def _listed(output) -> list:
+    return list(output) if isinstance(output, (tuple, list)) else [output]
 
 
 def solution(number: str) -> str:
@@ -116,7 +131,9 @@ def solution(number: str) -> str:
     True
     """
     task = find(number)
-    return f'"{task.right}"' if isinstance(task, Choice) else _source(task.solution)
+    if isinstance(task, Choice):
+        return f'"{task.right}"'
+    return _source(task.solution)
 
 
 def _source(function: Callable) -> str:
@@ -124,17 +141,23 @@ def _source(function: Callable) -> str:
 
 
 def cell(number: str, body: str | Callable = "stub") -> str:
-    """The cell of a notebook: "stub" for students, "solution", or a mistake's function under the name that is asked for.
+    """The cell of a notebook: "stub" for students, "solution", or the function of a mistake.
+
+    A mistake's function gets the name that the exercise asks for.
 
     >>> print(cell("10.1").splitlines()[0])
     # Exercise 10.1
     """
     task = find(number)
     if isinstance(task, Choice):
-        return f'exercises.check("{number}", {solution(number) if body == "solution" else None})  # your letter'
+        letter = solution(number) if body == "solution" else None
+        return f'exercises.check("{number}", {letter})  # your letter'
     name = task.solution.__name__
-    text = re.sub(r"^def \w+", f"def {name}", _source(body if callable(body) else task.solution), flags=re.M)
-    if body == "stub":  # the head of the solution; below it the code with the bug, or nothing
-        head = text.splitlines()[:ast.parse(text).body[0].body[0].end_lineno]
-        text = "\n".join([*head, *(_source(task.start).splitlines()[1:] if task.start else ["    ...  # your code"])])
+    function = body if callable(body) else task.solution
+    text = re.sub(r"^def \w+", f"def {name}", _source(function), flags=re.M)
+    if body == "stub":  # the solution's signature and docstring; then the code with the bug, or nothing
+        docstring = ast.parse(text).body[0].body[0]
+        head = text.splitlines()[:docstring.end_lineno]
+        below = _source(task.start).splitlines()[1:] if task.start else ["    ...  # your code"]
+        text = "\n".join([*head, *below])
     return f'# Exercise {number}\n{text}\n\nexercises.check("{number}", {name})'

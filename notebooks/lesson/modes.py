@@ -1,7 +1,8 @@
 """How much a notebook computes: `IQA_MODE=smoke|quick|full`.
 
-smoke: a minute on two CPU cores, the offline set, what the tests run. quick: real human scores on a laptop.
-full: the protocol's settings. Each notebook prints its plan, so that a reader knows what to expect.
+smoke: a minute on two CPU cores, the offline set, what the tests run. quick: real human scores on a
+laptop. full: the papers' settings. Each notebook prints its plan, so that a reader knows what to
+expect.
 """
 
 import os
@@ -32,23 +33,28 @@ class Plan:
 
     mode: str
     datasets: tuple[str, ...]  # used when they are there, the offline set otherwise
-    pictures: int  # at most so many of a dataset
+    images: int  # at most so many of a dataset
     seeds: int  # splits
     minutes: float
     memory_gb: float
     expect: str  # the number to expect, with its spread
 
     def __str__(self) -> str:
-        return (f"mode {self.mode}: {', '.join(self.datasets)}; at most {self.pictures} pictures a set, {self.seeds} splits"
-                f"\nabout {self.minutes:g} minutes and {self.memory_gb:g} GB on 2 CPU cores\nexpect: {self.expect}")
+        datasets = ", ".join(self.datasets)
+        return (f"mode {self.mode}: {datasets}; "
+                f"at most {self.images} images a set, {self.seeds} splits\n"
+                f"about {self.minutes:g} minutes and {self.memory_gb:g} GB on 2 CPU cores\n"
+                f"expect: {self.expect}")
 
 
 def plan(notebook: str) -> Plan:
-    """The plan of a notebook ("00", "01", ...) in the mode in force: a row of plans.csv beside this file.
+    """The plan of a notebook ("00", "01", ...) in the mode in force, a row of plans.csv.
 
     >>> plan("00").seeds
     1
     """
-    plans = pd.read_csv(PLANS, dtype={"notebook": str}).set_index(["notebook", "mode"]).to_dict("index")
-    row = plans[notebook, mode()]
-    return Plan(mode(), **row | {"datasets": tuple(row["datasets"].split())})
+    plans = pd.read_csv(PLANS, dtype={"notebook": str})
+    [row] = plans[(plans["notebook"] == notebook) & (plans["mode"] == mode())].to_dict("records")
+    del row["notebook"]
+    row["datasets"] = tuple(row["datasets"].split())
+    return Plan(**row)

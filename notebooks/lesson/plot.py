@@ -1,4 +1,4 @@
-"""Pictures for notebooks: one palette, safe for colour-blind readers and in grey print."""
+"""Plots for notebooks: one palette, safe for colour-blind readers and in grey print."""
 
 from collections.abc import Sequence
 
@@ -7,47 +7,65 @@ import numpy as np
 import torch
 
 # Okabe and Ito's palette, dark to light enough to tell apart in grey
-BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#6B6B6B"
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+RED = "#D55E00"
+PURPLE = "#CC79A7"
+GREY = "#6B6B6B"
 PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
 
 
 def style() -> None:
     """Set the figure style of this kit; the set-up cell of each notebook calls it."""
     plt.rcParams.update({
-        "figure.dpi": 80, "figure.constrained_layout.use": True, "font.size": 9, "axes.grid": True, "grid.alpha": 0.25,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.prop_cycle": plt.cycler(color=PALETTE),
-        "image.cmap": "viridis"})
+        "figure.dpi": 80,
+        "figure.constrained_layout.use": True,
+        "font.size": 9,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": plt.cycler(color=PALETTE),
+        "image.cmap": "viridis",
+    })
 
 
-def show(pictures: Sequence[torch.Tensor], titles: Sequence[str] = (), columns: int = 5, width: float = 10):
-    """Draw pictures (3, H, W) or maps (H, W) side by side.
+def show(images: Sequence[torch.Tensor], titles: Sequence[str] = (), columns: int = 5,
+         width: float = 10):
+    """Draw images (3, H, W) or maps (H, W) side by side, and return the figure.
 
     Args:
-        pictures: tensors in [0, 1]; a map (H, W) or (1, H, W) is drawn in colour by its own range.
-        titles: one a picture.
-        columns: pictures a row.
+        images: tensors in [0, 1]; a map (H, W) or (1, H, W) is drawn in colour by its own range.
+        titles: one an image.
+        columns: images a row.
         width: of the figure, in inches.
 
-    >>> _ = show([torch.rand(3, 8, 8), torch.rand(8, 8)], ["picture", "map"])
+    >>> _ = show([torch.rand(3, 8, 8), torch.rand(8, 8)], ["image", "map"])
     """
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    aspect = pictures[0].shape[-2] / pictures[0].shape[-1]
-    figure, axes = plt.subplots(rows, columns, squeeze=False,
-                                figsize=(width, rows * (width / columns * aspect + (0.3 if len(titles) else 0.05))))
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)  # rounded up
+    aspect = images[0].shape[-2] / images[0].shape[-1]
+    room_for_title = 0.3 if len(titles) else 0.05
+    height = rows * (width / columns * aspect + room_for_title)
+    figure, axes = plt.subplots(rows, columns, squeeze=False, figsize=(width, height))
     for ax in axes.flat:
         ax.axis("off")
-    for i, (ax, picture) in enumerate(zip(axes.flat, pictures)):
-        array = picture.detach().cpu().float()
-        array = array[0] if array.ndim == 3 and len(array) == 1 else array
-        ax.imshow((array.permute(1, 2, 0).clamp(0, 1) if array.ndim == 3 else array).numpy())
-        if i < len(titles):
-            ax.set_title(titles[i], fontsize=9)
+    for ax, image in zip(axes.flat, images):
+        array = image.detach().cpu().float()
+        if array.ndim == 3 and len(array) == 1:
+            array = array[0]                                # (1, H, W) -> (H, W)
+        if array.ndim == 3:
+            array = array.permute(1, 2, 0).clamp(0, 1)      # (3, H, W) -> (H, W, 3)
+        ax.imshow(array.numpy())
+    for ax, title in zip(axes.flat, titles):
+        ax.set_title(title, fontsize=9)
     return figure
 
 
-def scatter(pred, mos, ax=None, groups: Sequence[str] | None = None, fit=None, xlabel="prediction", ylabel="MOS"):
-    """Predictions against MOS, one dot a picture, coloured by group, with a fitted curve if given.
+def scatter(pred, mos, ax=None, groups: Sequence[str] | None = None, fit=None,
+            xlabel="prediction", ylabel="MOS"):
+    """Draw predictions against MOS, one dot an image, coloured by group, with a fitted curve.
 
     Args:
         pred, mos: (N,) arrays.
@@ -58,11 +76,13 @@ def scatter(pred, mos, ax=None, groups: Sequence[str] | None = None, fit=None, x
     >>> _ = scatter([1, 2, 3], [1, 2, 3], fit=lambda x: x)
     """
     ax = ax or plt.figure(figsize=(4, 3.2)).gca()
-    pred, mos = np.asarray(pred), np.asarray(mos)
+    pred = np.asarray(pred)
+    mos = np.asarray(mos)
     labels = np.asarray(groups) if groups is not None else np.array([""] * len(pred))
     for i, name in enumerate(dict.fromkeys(labels)):
         chosen = labels == name
-        ax.plot(pred[chosen], mos[chosen], "o", ms=3, alpha=0.6, color=PALETTE[i % 6], label=name or None)
+        color = PALETTE[i % 6]
+        ax.plot(pred[chosen], mos[chosen], "o", ms=3, alpha=0.6, color=color, label=name or None)
     if fit is not None:
         x = np.linspace(pred.min(), pred.max(), 200)
         ax.plot(x, fit(x), color="black", lw=1.5)
@@ -72,8 +92,9 @@ def scatter(pred, mos, ax=None, groups: Sequence[str] | None = None, fit=None, x
     return ax
 
 
-def bars(names: Sequence[str], values: Sequence[float], low=None, high=None, ax=None, xlabel="SRCC"):
-    """Horizontal bars with intervals, the first name on top.
+def bars(names: Sequence[str], values: Sequence[float], low=None, high=None, ax=None,
+         xlabel="SRCC"):
+    """Draw horizontal bars with intervals, the first name on top.
 
     Args:
         names, values: one a bar.
@@ -83,8 +104,11 @@ def bars(names: Sequence[str], values: Sequence[float], low=None, high=None, ax=
     """
     ax = ax or plt.figure(figsize=(5, 0.35 * len(names) + 0.7)).gca()
     values = np.asarray(values, dtype=float)
-    error = None if low is None else np.abs([values - np.asarray(low), np.asarray(high) - values])
-    ax.barh(range(len(names)), values, xerr=error, color=BLUE, height=0.6, error_kw={"elinewidth": 1, "capsize": 3})
+    error = None
+    if low is not None:
+        error = np.abs([values - np.asarray(low), np.asarray(high) - values])
+    ax.barh(range(len(names)), values, xerr=error, color=BLUE, height=0.6,
+            error_kw={"elinewidth": 1, "capsize": 3})
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.set_xlabel(xlabel)
