@@ -13,7 +13,8 @@ import torch
 from sklearn.linear_model import Ridge
 
 from iqa_core import baselines, data, images, metrics
-from iqa_core.baselines import Brisque, FrozenRidge, FullReference, brisque_features, features
+from iqa_core.baselines import Brisque, FullReference, brisque_features
+from iqa_core.features import FrozenRidge, pooled
 
 
 def photo(name: str = "coffee", size: int = 256) -> torch.Tensor:
@@ -90,7 +91,7 @@ def test_files_of_other_methods_or_weights_are_refused(dataset, tmp_path):
 def test_the_ridge_is_sklearns_with_the_best_alpha_on_the_validation_part(dataset):
     train, val, test = data.splits(dataset, seed=1)
     method = FrozenRidge(weights="offline").fit(train, val)
-    found = [features(part, method.extract, method.key).astype(np.float64) for part in (train, val, test)]
+    found = [pooled(part, method.extract, method.key).astype(np.float64) for part in (train, val, test)]
     mean, std = found[0].mean(0), np.maximum(found[0].std(0), 1e-6)
     z_train, z_val, z_test = ((f - mean) / std for f in found)
     ridges = [Ridge(alpha=alpha).fit(z_train, train.scores) for alpha in method.grid]
@@ -190,22 +191,22 @@ class Counter:
 
 def test_the_cache_serves_every_part_and_notices_a_new_picture(dataset):
     extract = Counter()
-    first = features(dataset.subset(range(10)), extract, "mean")
+    first = pooled(dataset.subset(range(10)), extract, "mean")
     assert extract.calls == 10 and first.shape == (10, 3) and first.dtype == np.float32
-    everything = features(dataset, extract, "mean")
+    everything = pooled(dataset, extract, "mean")
     assert extract.calls == len(dataset) and np.array_equal(everything[:10], first)
-    backwards = features(dataset.subset(np.arange(len(dataset))[::-1]), extract, "mean")
+    backwards = pooled(dataset.subset(np.arange(len(dataset))[::-1]), extract, "mean")
     assert extract.calls == len(dataset) and np.array_equal(backwards, everything[::-1])
     images.save(dataset.root / dataset.table["image"][3], torch.zeros(3, 20, 20))
-    changed = features(dataset, extract, "mean")
+    changed = pooled(dataset, extract, "mean")
     assert extract.calls == len(dataset) + 1 and changed[3].max() == 0
-    features(dataset, extract, "another key")
+    pooled(dataset, extract, "another key")
     assert extract.calls == 2 * len(dataset) + 1
 
 
 def test_a_damaged_cache_is_named_and_built_again(dataset, tmp_path):
     extract = Counter()
-    before = features(dataset, extract, "mean")
+    before = pooled(dataset, extract, "mean")
     (file,) = (tmp_path / "cache" / "features").glob("*.pt")
     whole = file.read_bytes()
     flipped = bytearray(whole)
@@ -213,11 +214,11 @@ def test_a_damaged_cache_is_named_and_built_again(dataset, tmp_path):
     for damage in (whole[: len(whole) // 2], b"", b"not a zip file", bytes(flipped)):
         file.write_bytes(damage)
         with pytest.warns(UserWarning, match="what was computed before is damaged"):
-            assert np.array_equal(features(dataset, extract, "mean"), before)
+            assert np.array_equal(pooled(dataset, extract, "mean"), before)
     assert extract.calls == 5 * len(dataset)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        features(dataset, extract, "mean")
+        pooled(dataset, extract, "mean")
     assert extract.calls == 5 * len(dataset)
 
 
@@ -227,15 +228,15 @@ def test_a_broken_picture_is_named_and_costs_only_itself(dataset):
     file.write_bytes(whole[:300])
     extract = Counter()
     with pytest.raises(images.ImageError, match=file.name):
-        features(dataset, extract, "mean")
+        pooled(dataset, extract, "mean")
     file.write_bytes(whole)
-    features(dataset, extract, "mean")
+    pooled(dataset, extract, "mean")
     assert extract.calls == len(dataset)
 
 
 def _count(dataset, answers):
     extract = Counter()
-    features(dataset, extract, "mean")
+    pooled(dataset, extract, "mean")
     answers.put(extract.calls)
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from data_download import layouts
-from iqa_core import baselines, color, data, files, images
+from iqa_core import color, data, features, files, images
 
 
 def test_atomic_keeps_the_old_file_when_the_writer_fails(tmp_path):
@@ -273,7 +273,7 @@ def test_features_are_computed_without_a_cache(how, tmp_path, monkeypatch):
     path = BROKEN[how](monkeypatch, tmp_path / "cache" / "rows.pt")
     monkeypatch.setenv("IQA_CACHE", str(path.parent))
     with pytest.warns(UserWarning, match="intermediate results are not kept"):
-        found = baselines.features(dataset, lambda x: x.mean((2, 3)), "mean")
+        found = features.pooled(dataset, lambda x: x.mean((2, 3)), "mean")
     assert found[:, 0].tolist() == pytest.approx([0, 0.25, 0.5, 0.75], abs=0.01)
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+import data_download
 from data_download.made import offline
-from iqa_core import baselines, data, dri, evaluate, files, images, inputs, qfm, reiqa, reiqa_pairs, reiqa_pretrain, score, settings
+from iqa_core import baselines, data, dri, evaluate, features, files, images, inputs, qfm, reiqa, reiqa_pairs, reiqa_pretrain, score, settings
 from iqa_core import train as training
 from iqa_core import yoto
 
@@ -23,7 +24,7 @@ TINY_DRI = dataclasses.replace(dri.SMOKE, trunk=(4, 8, 16, 32), encoder="test_ef
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch, tmp_path):
-    data.load("offline")  # made in the usual cache
+    data_download.load("offline")  # made in the usual cache
     monkeypatch.setenv("IQA_CACHE", str(tmp_path / "cache"))
 
 
@@ -122,7 +123,7 @@ def test_a_network_on_another_device_gets_its_images_there(dataset, monkeypatch)
     method = yoto.YOTO(TINY_YOTO).fit(dataset)
     method.device = "cuda:7"  # as where the user moved the network afterwards
     assert method.score(dataset.image(0)[None]).isfinite().all()
-    ridge = baselines.FrozenRidge("test_efficientnet", "random").fit(dataset)
+    ridge = features.FrozenRidge("test_efficientnet", "random").fit(dataset)
     ridge.device = "cuda:7"
     assert ridge.score(dataset.image(0)[None]).isfinite().all()
 
@@ -201,7 +202,7 @@ def test_an_image_that_is_too_small_for_a_metric_is_named(dataset):
 # --- parts that cannot train ------------------------------------------------------------------------------------
 
 def learning_methods(folder) -> dict:
-    return {"brisque": baselines.Brisque(), "frozen ridge": baselines.FrozenRidge("test_efficientnet", "random"),
+    return {"brisque": baselines.Brisque(), "frozen ridge": features.FrozenRidge("test_efficientnet", "random"),
             "re-iqa": reiqa.ReIQA(reiqa.ReIQAConfig("quality", quality=expert_file(folder))),
             "re-iqa fr": full_reference_methods(folder)["re-iqa"], "yoto": yoto.YOTO(TINY_YOTO),
             "qfm-iqm": qfm.QFMIQM(TINY_QFM), "dri-iqa": dri.DRIIQA(TINY_DRI)}
@@ -254,7 +255,7 @@ def test_one_image_and_a_batch_larger_than_the_set_train(name, dataset, tmp_path
 
 def test_an_image_whose_features_are_no_numbers_is_named(dataset):
     with pytest.raises(ValueError, match="mine: a feature of 0-0.png is no number"):
-        baselines.features(dataset, lambda x: x.mean((2, 3)) / 0 - torch.inf, "nonsense")
+        features.pooled(dataset, lambda x: x.mean((2, 3)) / 0 - torch.inf, "nonsense")
 
 
 # --- files of other versions ------------------------------------------------------------------------------------
@@ -368,11 +369,11 @@ def test_features_are_computed_anew_when_their_code_changes_and_fitted_files_sta
     method.predict(dataset)
     assert len(calls) == len(dataset)
     method.save(tmp_path / "fitted.pt")
-    monkeypatch.setattr(baselines, "code_hash", lambda *places: "another code")
+    monkeypatch.setattr(features, "code_hash", lambda *places: "another code")
     again = baselines.Brisque.load(tmp_path / "fitted.pt")
     assert np.array_equal(again.predict(dataset), method.predict(dataset)) and len(calls) == 2 * len(dataset)
-    names = {path.name for path in baselines._FEATURE_CODE}
-    assert {"baselines.py", "images.py", "backbones.py"} <= names and all(path.is_file() for path in baselines._FEATURE_CODE)
+    names = {path.name for path in features._FEATURE_CODE}
+    assert {"baselines.py", "images.py", "backbones.py"} <= names and all(path.is_file() for path in features._FEATURE_CODE)
 
 
 def test_what_is_trained_before_the_scores_is_trained_anew_when_its_code_changes(tmp_path, monkeypatch):
@@ -395,9 +396,9 @@ def test_what_is_trained_before_the_scores_is_trained_anew_when_its_code_changes
 def test_sizes_come_from_the_image_as_it_is_shown(dataset):
     turn(dataset)
     references = dataclasses.replace(dataset, table=dataset.table.assign(image=dataset.table["reference"]))
-    found, sizes = baselines.features_and_sizes(references, lambda x: x.mean((2, 3)), "mean")
+    found, sizes = features.features_and_sizes(references, lambda x: x.mean((2, 3)), "mean")
     assert found.shape == (12, 3) and sizes[4].tolist() == [48, 40] and sizes[0].tolist() == [40, 48]
-    assert np.array_equal(baselines.features(references, lambda x: pytest.fail("not from the cache"), "mean"), found)
+    assert np.array_equal(features.pooled(references, lambda x: pytest.fail("not from the cache"), "mean"), found)
 
 
 def test_configs_are_read_back_as_they_were():
