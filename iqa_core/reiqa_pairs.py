@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -60,13 +61,13 @@ class PretrainConfig:
     batch: Annotated[int, "code, pictures a step; each gives 24 pairs"] = 630
     epochs: Annotated[float, "code, the paper has 25"] = 40
     warmup: Annotated[float, "code, epochs"] = 5
-    optimiser: Annotated[str, "code, or 'sgd'"] = "lars"
+    optimizer: Annotated[str, "code, or 'sgd'"] = "lars"
     lr: Annotated[float, "code, 0.6 for 64 pictures and scales, in proportion"] = 12.0
     weight_decay: Annotated[float, "code"] = 1e-4
     seed: Annotated[int, "ours"] = 0
 
     def __post_init__(self):
-        expect_words(self, swap=("clean", "off", "aliased"), negatives=("queue", "batch"), optimiser=("lars", "sgd"))
+        expect_words(self, swap=("clean", "off", "aliased"), negatives=("queue", "batch"), optimizer=("lars", "sgd"))
         expect_text(self, "backbone", "weights")
         expect_switch(self, "half_scale")
         expect_whole(self, 1, "types_per_picture", "queue", "dim", "batch")
@@ -101,9 +102,9 @@ class PretrainConfig:
 # For a CPU: an ImageNet network goes on learning at small crops. Few pictures a step make the other versions of
 # the same picture the main negatives (QUICK); a queue needs more pictures a step, or codes betray their batch.
 SMOKE = PretrainConfig("tf_efficientnet_lite0", "auto", crop=48, types_per_picture=5, queue=288, momentum=0.99, dim=32,
-                       batch=6, epochs=10, warmup=1, optimiser="sgd", lr=0.02)
+                       batch=6, epochs=10, warmup=1, optimizer="sgd", lr=0.02)
 QUICK = PretrainConfig("tf_efficientnet_lite0", "auto", crop=64, negatives="batch", momentum=0.9, batch=2, epochs=60,
-                       warmup=1, optimiser="sgd", lr=0.01)
+                       warmup=1, optimizer="sgd", lr=0.01)
 
 
 class Pairs(NamedTuple):
@@ -213,6 +214,16 @@ def make_pairs(pictures: Sequence[Tensor], config: PretrainConfig, generator: Ge
     for crop in (queries, keys):
         crop.mul_(255).round_().div_(255)  # distorted and reduced pictures have 8 bits when they come from files
     return Pairs(queries, keys, *about)
+
+
+def seeded_generator(*numbers: int) -> Generator:
+    """A generator for each (seed, purpose, number): well apart even where the numbers are small.
+
+    >>> torch.rand(2, generator=seeded_generator(0, 1)).round(decimals=2)
+    tensor([0.3200, 0.2300])
+    """
+    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return Generator().manual_seed(seed)
 
 
 def cut(picture: Tensor, size: Sequence[int], generator: Generator) -> Tensor:

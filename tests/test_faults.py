@@ -105,7 +105,7 @@ def test_two_processes_of_pretraining_share_one_queue(two):
 
     def crops(purpose, step):
         made = reiqa_pairs.make_pairs([few[i] for i in reiqa_pretrain._rows(step, 4, MOCO)], MOCO,
-                                reiqa_pretrain._generator(MOCO.seed, purpose, step))
+                                reiqa_pairs.seeded_generator(MOCO.seed, purpose, step))
         return made.queries, made.keys
 
     for step in range(-(-MOCO.queue // (MOCO.batch * MOCO.pairs))):

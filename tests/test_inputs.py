@@ -10,7 +10,7 @@ from PIL import Image
 
 import data_download
 from data_download.made import offline
-from iqa_core import baselines, data, dri, evaluate, features, files, images, inputs, qfm, reiqa, reiqa_pairs, reiqa_pretrain, score, settings
+from iqa_core import baselines, data, dri, evaluate, features, files, images, inputs, qfm, reiqa, reiqa_experts, reiqa_pairs, reiqa_pretrain, score, settings
 from iqa_core import train as training
 from iqa_core import yoto
 
@@ -149,7 +149,7 @@ def turn(dataset: data.Dataset) -> None:
 def expert_file(folder) -> str:
     torch.manual_seed(0)
     config = dataclasses.replace(reiqa_pairs.SMOKE, backbone="test_efficientnet", weights="random")
-    reiqa_pretrain.save_expert(folder / "expert.pt", reiqa_pretrain.network("test_efficientnet"), config)
+    reiqa_experts.save_expert(folder / "expert.pt", reiqa_experts.network("test_efficientnet"), config)
     return str(folder / "expert.pt")
 
 
@@ -333,10 +333,10 @@ def test_regressions_saved_by_other_versions_are_refused_in_a_sentence(name, cha
     (replaced("model", torch.ones(2)), "tensors are missing")])
 def test_experts_saved_by_other_versions_are_refused_in_a_sentence(change, words, tmp_path):
     path = expert_file(tmp_path)
-    assert reiqa_pretrain.expert(path).num_features == 256
+    assert reiqa_experts.expert(path).num_features == 256
     rewrite(path, change)
     with pytest.raises(ValueError, match=f"expert.pt: .*{words}"):
-        reiqa_pretrain.expert(path)
+        reiqa_experts.expert(path)
 
 
 def test_the_checkpoint_of_a_pretraining_is_an_expert(tmp_path):
@@ -346,7 +346,7 @@ def test_the_checkpoint_of_a_pretraining_is_an_expert(tmp_path):
     model, _ = reiqa_pretrain.pretrain(pictures, config, tmp_path / "run.pt")
     x = torch.rand(1, 3, 48, 48)
     with torch.no_grad():
-        assert torch.allclose(reiqa_pretrain.expert(tmp_path / "run.pt")(x), model.query.backbone(x), atol=1e-6)
+        assert torch.allclose(reiqa_experts.expert(tmp_path / "run.pt")(x), model.query.backbone(x), atol=1e-6)
     rewrite(tmp_path / "run.pt", lambda s: s["net"].pop("query.head.0.weight"))
     with pytest.raises(ValueError, match="run.pt: does not fit this training; 1 tensors are missing"):
         reiqa_pretrain.pretrain(pictures, config, tmp_path / "run.pt")

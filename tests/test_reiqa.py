@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from sklearn.linear_model import Ridge
 
 from data_download.made import offline
-from iqa_core import backbones, data, evaluate, images, metrics, reiqa, reiqa_pretrain, settings, train
-from iqa_core.reiqa_pretrain import MoCo, Pictures, info_nce, knn_accuracy, network, pretrain, probe, save_expert
+from iqa_core import backbones, data, evaluate, images, metrics, reiqa, reiqa_pairs, reiqa_pretrain, settings, train
+from iqa_core.reiqa_experts import knn_accuracy, network, probe, save_expert
+from iqa_core.reiqa_pretrain import MoCo, Uint8Images, info_nce, pretrain
 from iqa_core.distortions import TYPES
 from iqa_core.reiqa_pairs import QUICK, SMOKE, PretrainConfig, make_pairs, pair_offsets, swap
 from iqa_core.reiqa import ReIQA, ReIQAConfig
@@ -216,7 +217,7 @@ def test_pretraining_settings_that_cannot_work_are_refused(changes, words):
 
 
 def test_a_pretraining_without_a_step_is_refused():
-    with pytest.raises(ValueError, match="epochs=0.1 of 4 pictures, 2 a step in each of 1 processes, are no step at all"):
+    with pytest.raises(ValueError, match="epochs=0.1 of 4 images, 2 a step in each of 1 processes, are no step at all"):
         pretrain(photos(4), dataclasses.replace(TINY, epochs=0.1))
 
 
@@ -246,8 +247,8 @@ def test_every_weight_learns_but_the_key_encoders():
 
 def test_lars_leaves_biases_and_norms_without_decay(monkeypatch):
     seen = []
-    monkeypatch.setattr(contrast, "Lars", lambda groups, **more: seen.extend(groups) or torch.optim.SGD(groups, **more))
-    pretrain(photos(2), dataclasses.replace(TINY, optimiser="lars", weight_decay=0.1, epochs=1))
+    monkeypatch.setattr(reiqa_pretrain, "Lars", lambda groups, **more: seen.extend(groups) or torch.optim.SGD(groups, **more))
+    pretrain(photos(2), dataclasses.replace(TINY, optimizer="lars", weight_decay=0.1, epochs=1))
     decays = {(p.ndim > 1, group["weight_decay"]) for group in seen for p in group["params"]}
     assert decays == {(True, 0.1), (False, 0.0)}
 
@@ -259,8 +260,8 @@ def test_a_step_compares_with_the_queue_before_its_own_keys_enter():
     fresh = MoCo(config).train()
     order = reiqa_pretrain._rows(0, 2, config)
     batch = [photos(2)[i] for i in order]
-    fresh.enqueue(fresh.code(make_pairs(batch, config, reiqa_pretrain._generator(config.seed, 2, 0)).keys))  # a full queue
-    pairs = make_pairs(batch, config, reiqa_pretrain._generator(config.seed, 1, 0))
+    fresh.enqueue(fresh.code(make_pairs(batch, config, reiqa_pairs.seeded_generator(config.seed, 2, 0)).keys))  # a full queue
+    pairs = make_pairs(batch, config, reiqa_pairs.seeded_generator(config.seed, 1, 0))
     q, k = fresh(pairs.queries, pairs.keys)
     assert history["loss"].tolist() == pytest.approx([info_nce(q, k, fresh.queue, config.temperature).item()])
     assert torch.allclose(model.queue, k, atol=1e-6) and not torch.allclose(fresh.queue, k, atol=0.1)
@@ -276,7 +277,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return make(*arguments)
 
-    monkeypatch.setattr(contrast, "make_pairs", dies)
+    monkeypatch.setattr(reiqa_pretrain, "make_pairs", dies)
     with pytest.raises(KeyboardInterrupt):
         pretrain(photos(), TINY, tmp_path / "killed.pt", every=2)
     resumed, again = pretrain(photos(), TINY, tmp_path / "killed.pt", every=2)
@@ -287,7 +288,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
     assert len(calls) == 10  # a finished run is only read
     with pytest.raises(ValueError, match="killed.pt: was made with other settings"):
         pretrain(photos(), dataclasses.replace(TINY, lr=0.01), tmp_path / "killed.pt")
-    with pytest.raises(ValueError, match="killed.pt: was made with other settings, seed or pictures"):
+    with pytest.raises(ValueError, match="killed.pt: was made with other settings, seed or images"):
         pretrain(photos()[::-1], TINY, tmp_path / "killed.pt")
     (tmp_path / "killed.pt").write_bytes(b"no file of tensors")
     with pytest.raises(ValueError, match="killed.pt: cannot be read"):
@@ -311,7 +312,7 @@ def test_settings_say_where_they_come_from():
     assert settings.table(PretrainConfig()).loc["queue"].tolist() == [65_536, "code"]
     assert PretrainConfig().batch * PretrainConfig().pairs == 15_120  # the official keys a step
     for wrong, word in [({"swap": "half"}, "clean, off, aliased"), ({"overlap": (0.3, 0.1)}, "smaller first"),
-                        ({"queue": 100}, "cannot hold the 630 x 24 keys"), ({"optimiser": "adam"}, "lars, sgd")]:
+                        ({"queue": 100}, "cannot hold the 630 x 24 keys"), ({"optimizer": "adam"}, "lars, sgd")]:
         with pytest.raises(ValueError, match=word):
             PretrainConfig(**wrong)
     with pytest.raises(ValueError, match="set batch=3 or less"):
@@ -357,7 +358,7 @@ def dataset(tmp_path):
 
 
 def test_pictures_are_read_when_needed_or_kept(dataset):
-    lazy = Pictures(dataset)
+    lazy = Uint8Images(dataset)
     kept = [*lazy]
     assert len(kept) == len(lazy) == 36 and torch.equal(kept[3], images.to_uint8(dataset.image(3)))
     config = dataclasses.replace(TINY, crop=16, batch=18, queue=216, epochs=1)

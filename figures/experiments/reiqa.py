@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import data_download
 from figures import FOLDER, ledger, report, trainings
-from iqa_core import backbones, comparisons, data, evaluate, reiqa_pretrain
+from iqa_core import backbones, comparisons, data, evaluate, reiqa_experts, reiqa_pretrain
 from iqa_core.files import atomic, cache_dir
 from iqa_core.reiqa import SHIPPED, ReIQA, ReIQAConfig
 from iqa_core.reiqa_pairs import QUICK, PretrainConfig
@@ -48,7 +48,7 @@ ABLATION_TABLE = FOLDER / "reiqa_ablations.csv"
 def train(config: PretrainConfig, name: str) -> tuple[nn.Module, pd.DataFrame, float]:
     """Backbone, history and minutes of a pretraining on CID22's images; a finished one is read again."""
     start = time.perf_counter()
-    photographs = list(reiqa_pretrain.Pictures(data_download.load("cid22")))
+    photographs = list(reiqa_pretrain.Uint8Images(data_download.load("cid22")))
     model, history = reiqa_pretrain.pretrain(photographs, config, cache_dir() / f"{name}.ckpt")
     return model.query.backbone, history, (time.perf_counter() - start) / 60
 
@@ -56,7 +56,7 @@ def train(config: PretrainConfig, name: str) -> tuple[nn.Module, pd.DataFrame, f
 def held_out() -> list[Tensor]:
     """The centres of Kodak 13 to 24: uint8 (3, SIZE, SIZE)."""
     crops = []
-    for image in list(reiqa_pretrain.Pictures(data_download.load("kodak")))[12:]:
+    for image in list(reiqa_pretrain.Uint8Images(data_download.load("kodak")))[12:]:
         height, width = image.shape[1:]
         top = (height - SIZE) // 2
         left = (width - SIZE) // 2
@@ -66,18 +66,18 @@ def held_out() -> list[Tensor]:
 
 def knowledge(extract: Callable) -> dict[str, np.ndarray]:
     """For each of the 12 contents, how often nearest neighbours find the cell, the type, and the content."""
-    features, cells, contents = reiqa_pretrain.probe(held_out(), torch.inference_mode()(extract))
+    features, cells, contents = reiqa_experts.probe(held_out(), torch.inference_mode()(extract))
     types = cells // 5
-    hits = {"cell": reiqa_pretrain.knn_hits(features, cells, contents),
-            "type": reiqa_pretrain.knn_hits(features, types, contents),
+    hits = {"cell": reiqa_experts.knn_hits(features, cells, contents),
+            "type": reiqa_experts.knn_hits(features, types, contents),
             # among images of other types only
-            "content": reiqa_pretrain.knn_hits(features, contents, types)}
+            "content": reiqa_experts.knn_hits(features, contents, types)}
     return {name: hit.reshape(CONTENTS, CELLS).mean(1) for name, hit in hits.items()}
 
 
 def content_expert() -> nn.Module:
     """A network of ImageNet."""
-    network = reiqa_pretrain.network(BACKBONE, "auto")
+    network = reiqa_experts.network(BACKBONE, "auto")
     return nn.Sequential(backbones.Normalise(BACKBONE), network)
 
 
@@ -95,7 +95,7 @@ def expert() -> None:
     """Train and ship the quality expert."""
     net, history, minutes = train(QUICK, "reiqa-quick")
     SHIPPED.parent.mkdir(exist_ok=True)
-    reiqa_pretrain.save_expert(SHIPPED, net, QUICK)
+    reiqa_experts.save_expert(SHIPPED, net, QUICK)
     loss = history["loss"].tail(100).mean()
     print(f"{len(history)} steps, {minutes:.1f} minutes, mean of the last 100 losses {loss:.3f}")
 
@@ -103,9 +103,9 @@ def expert() -> None:
 def knows() -> None:
     """kNN on held-out contents: the shipped expert, the content expert, and an untrained network."""
     torch.manual_seed(0)
-    networks = {"quality expert": reiqa_pretrain.expert(SHIPPED),
+    networks = {"quality expert": reiqa_experts.expert(SHIPPED),
                 "content expert (ImageNet)": content_expert(),
-                "untrained": reiqa_pretrain.network(BACKBONE)}
+                "untrained": reiqa_experts.network(BACKBONE)}
     accuracies = {name: knowledge(network) for name, network in networks.items()}
     rows = []
     for name, accuracy in accuracies.items():
@@ -173,7 +173,7 @@ def ablations() -> None:
             config = dataclasses.replace(SHORT, seed=seed, **changes)
             net, history, _ = train(config, f"reiqa-ablation-{name.replace(' ', '-')}-{seed}")
             weights = cache_dir() / "reiqa-ablation.pt"
-            reiqa_pretrain.save_expert(weights, net, config)
+            reiqa_experts.save_expert(weights, net, config)
             accuracy = knowledge(net)
             table = evaluate.run(ReIQA(ReIQAConfig("quality", quality=str(weights))), dataset)
             rows.append({"variant": name, "seed": seed, "cell": accuracy["cell"].mean(),

@@ -17,7 +17,7 @@ from torch import Generator
 
 from figures import FOLDER
 from figures.plots.diagram import DATA, EARLY, FROZEN, NEW, TRAINING, Sheet, Watched, number, size
-from iqa_core import dri, features, qfm, reiqa, reiqa_pairs, reiqa_pretrain, yoto
+from iqa_core import dri, features, qfm, reiqa, reiqa_experts, reiqa_pairs, reiqa_pretrain, yoto
 
 ALT = {
     "architecture_reiqa": "Re-IQA: two encoders learn from pairs of crops, without scores, which "
@@ -43,7 +43,7 @@ def draw_reiqa(path: Path) -> None:
     pairs = reiqa_pairs.make_pairs([photograph], config, Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as folder:
         expert = f"{folder}/expert"
-        reiqa_pretrain.save_expert(expert, moco.query.backbone, config)
+        reiqa_experts.save_expert(expert, moco.query.backbone, config)
         method = reiqa.ReIQA(reiqa.ReIQAConfig("both", config.backbone, "random", expert))
     pretraining = Watched(moco)
     moco(pairs.queries[:1], pairs.keys[:1])
