@@ -1,4 +1,4 @@
-"""The protocol: nothing leaks between splits, every picture keeps its prediction, comparisons mind the overlap."""
+"""Evaluation: nothing leaks between splits, every image keeps its prediction and its identity."""
 
 from types import SimpleNamespace
 
@@ -7,10 +7,8 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from scipy import stats
 
-from figures import ledger
-from iqa_core import data, evaluate, metrics
+from iqa_core import comparisons, data, evaluate, metrics
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +60,7 @@ class Memory:
 # ---- predict -----------------------------------------------------------------------------------------------------
 
 
-def test_predict_gives_each_picture_its_own_reference(dataset):
+def test_predict_gives_each_image_its_own_reference(dataset):
     some = dataset.subset([7, 3, 100])
     expected = [metrics.psnr(some.image(i)[None], some.reference(i)[None]).item() for i in range(3)]
     assert evaluate.predict(psnr_method(), some).tolist() == expected
@@ -82,7 +80,7 @@ def test_predict_gives_none_where_there_is_no_reference(dataset):
     assert seen == [None, None] and found.dtype == np.float64 and found.shape == (2,)
 
 
-def test_predict_names_the_picture_whose_score_is_nan(dataset):
+def test_predict_names_the_image_whose_score_is_nan(dataset):
     broken = SimpleNamespace(score=lambda x, x_ref: x.mean((1, 2, 3)) * np.nan)
     with pytest.raises(ValueError, match=r"score of p0_3.png is NaN \(2 of 2 are\)"):
         evaluate.predict(broken, dataset.subset([3, 4]))
@@ -92,29 +90,31 @@ def test_predict_names_the_picture_whose_score_is_nan(dataset):
 
 
 def test_predict_refuses_another_number_of_scores(dataset):
-    with pytest.raises(ValueError, match=r"predict gave shape \(3,\) for 120 pictures"):
+    with pytest.raises(ValueError, match=r"predict gave shape \(3,\) for 120 images"):
         evaluate.predict(SimpleNamespace(predict=lambda d: np.zeros(3)), dataset)
 
 
 # ---- run ---------------------------------------------------------------------------------------------------------
 
 
-def test_run_has_the_columns_of_the_ledger_and_the_right_numbers(dataset):
-    rows = evaluate.run(psnr_method(), dataset, seeds=[0, 3], mode="smoke", variant="rgb")
-    assert list(rows.columns) == ledger.COLUMNS
+def test_run_has_the_right_numbers(dataset):
+    rows = evaluate.run(psnr_method(tasks=("FR",)), dataset, seeds=[0, 3], mode="smoke")
     test = data.splits(dataset, 3)[2]
     pred = evaluate.predict(psnr_method(), test)
     row = rows.iloc[1]
     for metric in evaluate.CORRELATIONS:
         assert row[metric] == getattr(metrics, metric)(pred, test.scores)
     assert row["rmse"] == metrics.rmse(metrics.logistic_fit(pred, test.scores)(pred), test.scores)
-    assert row[["method", "variant", "dataset", "images", "split", "seed", "mode", "n", "n_train"]].tolist() == [
-        "PSNR", "rgb", "noise", 120, "random", 3, "smoke", len(test), 0]
-    assert row["minutes"] > 0 and row["memory_mb"] > 10 and "threads" in row["hardware"]
-    assert row["version"].startswith(evaluate.__version__) and row["srcc"] > 0.8
+    within = comparisons.srcc_by_content(pred, test.scores, test.table["content"])
+    assert len(within) == 4 and row["srcc_within"] == within.mean() > 0.8
+    columns = ["method", "variant", "task", "epoch", "trained_on", "dataset", "images", "split", "seed", "repeat",
+               "mode", "n", "n_train", "n_part"]
+    assert row[columns].tolist() == ["PSNR", "", "FR", "last", "", "noise", 120, "random", 3, 0,
+                                     "smoke", len(test), 0, 0]
+    assert row["minutes"] > 0 and row["srcc"] > 0.8
 
 
-def test_an_untrained_method_sees_each_test_picture_once(dataset):
+def test_an_untrained_method_sees_each_test_image_once(dataset):
     seen = []
     method = SimpleNamespace(name="count", predict=lambda d: seen.extend(d.table["image"]) or np.arange(len(d)))
     evaluate.run(method, official(dataset), seeds=range(3))
@@ -129,7 +129,8 @@ def test_nothing_learnt_on_one_split_reaches_the_next(dataset):
     for seed, row in zip(range(4), rows.itertuples()):
         train, _, test = data.splits(dataset, seed)
         assert row.srcc == metrics.srcc(Memory().fit(train, None).predict(test), test.scores)
-        assert (row.n, row.n_train) == (len(test), len(train))
+        assert (row.n, row.n_train, row.n_part) == (len(test), len(train), len(train))
+        assert (row.task, row.epoch, row.trained_on) == ("NR", "last", "noise")
 
 
 def test_what_is_trained_on_one_set_is_tested_on_the_test_part_of_another(dataset):
@@ -144,10 +145,10 @@ def test_what_is_trained_on_one_set_is_tested_on_the_test_part_of_another(datase
 
         def predictions(self, part):
             seen.append((part.name, sorted(part.table["image"])))
-            return {"NR": -part.table["level"].to_numpy(float)}
+            return {("NR", "last"): -part.table["level"].to_numpy(float)}
 
     rows = evaluate.run(Level(), dataset, [0, 1], "quick", others=[other])
-    assert rows["variant"].tolist() == 2 * ["plain: NR", "plain: NR, from noise"]
+    assert set(rows["variant"]) == {"plain"} and set(rows["trained_on"]) == {"noise"}
     assert rows["dataset"].tolist() == 2 * ["noise", "other"] and rows["images"].tolist() == 2 * [120, 60]
     assert rows["n_train"].nunique() == 1  # that of the set that was trained on
     wanted = [(part.name, sorted(data.splits(part, seed)[2].table["image"])) for seed in (0, 1) for part in (dataset, other)]
@@ -167,6 +168,59 @@ def test_training_is_seeded(dataset):
 
     first, second = (evaluate.run(Random(), dataset, seeds=[1, 0][:n])["srcc"] for n in (2, 1))
     assert first[0] == second[0] and first[0] != first[1]
+
+
+class Noise:
+    """Its scores are noise, drawn when it is trained."""
+
+    name = "noise"
+
+    def fit(self, train, val):
+        self.generator = torch.Generator().manual_seed(torch.randint(2**31, ()).item())
+        return self
+
+    def predict(self, dataset):
+        return torch.rand(len(dataset), generator=self.generator).numpy()
+
+
+def test_repeats_are_other_trainings_on_the_same_split(dataset):
+    rows = evaluate.run(Noise(), dataset, seeds=[0, 1], repeats=3)
+    assert rows[["seed", "repeat"]].values.tolist() == [[s, r] for s in (0, 1) for r in (0, 1, 2)]
+    assert rows["srcc"].nunique() == 6 and rows["hash"].nunique() == 1
+    once = evaluate.run(Noise(), dataset, seeds=[0, 1])
+    assert rows.loc[rows["repeat"] == 0, "srcc"].tolist() == once["srcc"].tolist()
+    result = comparisons.compare(rows, rows.assign(method="b", srcc=0.0))
+    assert (result["pairs"], result["repeats"]) == (2, 3) and result["s_seed"] > 0
+    fixed = evaluate.run(psnr_method(), dataset, seeds=[0, 1], repeats=3)
+    assert comparisons.compare(fixed, rows)["repeats"] == 3
+
+
+def test_n_train_is_the_number_of_labels_used(dataset):
+    class Few(Memory):
+        def fit(self, train, val):
+            self.labels_used = 7
+            return super().fit(train.subset(np.arange(7)), val)
+
+    row = evaluate.run(Few(), dataset, seeds=[0]).iloc[0]
+    assert (row["n_train"], row["n_part"]) == (7, len(data.splits(dataset, 0)[0]))
+
+
+def test_a_method_with_an_identity_of_its_own_gives_its_columns(dataset):
+    identity = {"method": "mine", "variant": "width=32", "hash": "0badcafe"}
+    own = SimpleNamespace(identity=identity, predict=lambda d: np.arange(len(d)))
+    row = evaluate.run(own, dataset, seeds=[0]).iloc[0]
+    assert row[["method", "variant", "hash"]].tolist() == ["mine", "width=32", "0badcafe"]
+
+
+def test_other_settings_of_a_plain_method_have_another_hash():
+    def method(**settings):
+        return SimpleNamespace(name="mine", predict=len, **settings)
+
+    one = evaluate.identity(method(width=16, rates=(0.1, 0.2)))
+    assert one == evaluate.identity(method(rates=(0.1, 0.2), width=16))
+    assert len(one["hash"]) == 8 and int(one["hash"], 16) >= 0
+    assert one["hash"] != evaluate.identity(method(width=32, rates=(0.1, 0.2)))["hash"]
+    assert one["hash"] != evaluate.identity(method(width=16, rates=(0.1, 0.3)))["hash"]
 
 
 def test_official_split_is_reported(dataset):
@@ -196,7 +250,7 @@ def test_run_refuses_what_it_cannot_judge(dataset):
         nameless.name = None
         evaluate.run(nameless, dataset)
     unscored = data.Dataset("bare", dataset.table.assign(score=np.nan), dataset.root, dataset.card)
-    with pytest.raises(ValueError, match="bare has pictures without a score"):
+    with pytest.raises(ValueError, match="bare has images without a score"):
         evaluate.run(psnr_method(), unscored)
     with pytest.raises(ValueError, match="There is no seed"):
         evaluate.run(psnr_method(), dataset, seeds=[])
@@ -251,7 +305,7 @@ def test_a_small_table_is_cross_validated_by_content(n, contents, folds):
         rows = evaluate.run(method, dataset, seeds=[3, 5])
     assert len(caught) == 1 and caught[0].filename == __file__
     assert f"{folds}-fold cross-validation by content" in str(caught[0].message)
-    assert list(rows.columns) == ledger.COLUMNS and set(rows["split"]) == {f"{folds}-fold"}
+    assert set(rows["split"]) == {f"{folds}-fold"}
     assert rows["n"].tolist() == rows["images"].tolist() == [n, n]
     assert len(Ridge.seen) == 2 * folds and all(val is None for _, val in Ridge.seen)
     assert rows["n_train"].tolist() == [round(np.mean([len(train) for train, _ in Ridge.seen]))] * 2
@@ -292,11 +346,12 @@ def test_a_small_table_is_tested_whole_by_what_is_not_trained():
 def test_every_kind_of_prediction_is_pooled():
     class Two(Ridge):
         def predictions(self, dataset):
-            return {"NR": self.predict(dataset), "FR": -self.predict(dataset)}
+            return {("NR", "last"): self.predict(dataset), ("FR", "best"): -self.predict(dataset)}
 
     with pytest.warns(UserWarning, match="too few"):
         rows = evaluate.run(Two(), small(20), seeds=[0])
-    assert rows["variant"].tolist() == ["NR", "FR"] and rows["srcc"][0] == pytest.approx(-rows["srcc"][1])
+    assert rows[["task", "epoch"]].values.tolist() == [["NR", "last"], ["FR", "best"]]
+    assert rows["srcc"][0] == pytest.approx(-rows["srcc"][1])
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
@@ -344,117 +399,16 @@ def test_small_tables_are_compared_with_a_warning():
     with pytest.warns(UserWarning, match="too few"):
         a, b = (evaluate.run(method, small(20), seeds=range(3)) for method in (Ridge(), Other()))
     with pytest.warns(UserWarning, match="every seed tests the same 20 images, so this interval tells how much training"):
-        found = evaluate.compare(a, b)
+        found = comparisons.compare(a, b)
     assert found["difference"] == pytest.approx((a["srcc"] - b["srcc"]).mean()) and found["pairs"] == 3
 
 
-def test_the_interval_of_an_srcc_is_that_of_bonett_and_wright():
-    # the example in the documentation of Bonett's own package statpsych, ci.spear
-    assert evaluate.srcc_interval(0.8699639, 15) == pytest.approx((0.5840951, 0.9638297), abs=1e-4)
-
-
-# ---- compare -----------------------------------------------------------------------------------------------------
+# ---- summary -----------------------------------------------------------------------------------------------------
 
 
 def table(srcc, method="a", n=20, n_train=70, **more):
     return pd.DataFrame({"method": method, "variant": "", "dataset": "d", "split": "random",
                          "seed": range(len(srcc)), "n": n, "n_train": n_train, "srcc": srcc} | more)
-
-
-def test_corrected_t_test_on_constructed_numbers():
-    d = np.array([0.03, 0.01, 0.02, -0.01, 0.05])
-    found = evaluate.compare(table(0.8 + d), table(np.full(5, 0.8), "b"))
-    error = np.sqrt(d.var(ddof=1) * (1 / 5 + 20 / 70))
-    assert found["difference"] == pytest.approx(0.02)
-    assert found["p"] == pytest.approx(2 * stats.t.sf(0.02 / error, 4))
-    assert found["high"] - found["low"] == pytest.approx(2 * stats.t.ppf(0.975, 4) * error)
-    assert (found["wins"], found["pairs"]) == (4, 5)
-    assert found["p"] > stats.ttest_rel(0.8 + d, np.full(5, 0.8)).pvalue  # the plain test is too sure
-
-
-def test_corrected_t_test_holds_its_level_where_the_plain_one_does_not():
-    """Two methods that are equally good, judged on ten overlapping splits of 60 pictures, over and over.
-
-    Each picture has a fixed advantage for one method. A split's difference is the mean advantage of its 12 test
-    pictures, so splits share evidence exactly as random re-splits of one dataset do.
-    """
-    rng = np.random.default_rng(0)
-    plain = corrected = 0
-    for _ in range(150):
-        advantage = rng.standard_normal(60)
-        d = np.array([rng.permutation(advantage)[:12].mean() for _ in range(10)])
-        plain += stats.ttest_1samp(d, 0).pvalue < 0.05
-        a, b = (table(srcc, n=12, n_train=48) for srcc in (d, np.zeros(10)))
-        corrected += evaluate.compare(a, b)["p"] < 0.05
-    assert plain / 150 > 0.15 and corrected / 150 < 0.1
-
-
-def test_compare_pairs_by_seed_and_is_antisymmetric():
-    a, b = table(np.array([0.1, 0.5, 0.9])), table(np.array([0.2, 0.3, 0.4]), "b")
-    shuffled = b.iloc[[2, 0, 1]]
-    found = evaluate.compare(a, shuffled)
-    assert found.equals(evaluate.compare(a, b))
-    assert evaluate.compare(b, a)["difference"] == -found["difference"]
-
-
-def test_compare_without_any_variance():
-    a = table(np.array([0.5, 0.75, 0.25]))
-    same, better = evaluate.compare(a, a.assign(method="b")), evaluate.compare(a.assign(srcc=a["srcc"] + 0.125), a)
-    assert (same["p"], same["low"], same["high"], same["wins"]) == (1, 0, 0, 0)
-    assert (better["p"], better["low"], better["wins"]) == (0, 0.125, 3)
-
-
-def test_an_untrained_method_is_compared_by_the_other_ones_training():
-    d = np.array([0.03, 0.01, 0.02])
-    assert evaluate.compare(table(d), table(d * 0, "b", n_train=0)).equals(
-        evaluate.compare(table(d), table(d * 0, "b")))
-
-
-@pytest.mark.parametrize("b, sentence", [
-    (table(np.zeros(2)), "seeds .0, 1, 2.; d, random split, seeds .0, 1..*cannot be paired"),
-    (table(np.zeros(3)).assign(dataset="e"), "d, random split, seeds .* e, random split"),
-    (table(np.zeros(3), n=21), "cannot be paired"),
-    (pd.concat([table(np.zeros(3)), table(np.zeros(3), "c")]), "Table b has 6 rows of 2 sorts"),
-    (table(np.array([0, 0, np.nan])), "3 pairs, 1 of them NaN"),
-])
-def test_compare_refuses_what_cannot_be_paired(b, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        evaluate.compare(table(np.zeros(3)), b)
-
-
-def test_compare_refuses_one_pair_untrained_methods_and_errors():
-    with pytest.raises(ValueError, match="1 pairs, 0 of them NaN"):
-        evaluate.compare(table(np.zeros(1)), table(np.zeros(1)))
-    with pytest.raises(ValueError, match="Neither method was trained.*compare_pictures"):
-        evaluate.compare(table(np.zeros(3), n_train=0), table(np.zeros(3), n_train=0))
-    with pytest.raises(ValueError, match="'rmse' cannot be compared"):
-        evaluate.compare(table(np.zeros(3)), table(np.zeros(3)), metric="rmse")
-
-
-def test_compare_pictures_sees_a_small_paired_difference():
-    """Both metrics err on the same pictures. Paired, their difference is certain; their intervals overlap widely."""
-    rng = np.random.default_rng(0)
-    mos = rng.random(200)
-    a = mos + 0.3 * rng.standard_normal(200)
-    b = a + 0.2 * rng.standard_normal(200)
-    found = evaluate.compare_pictures(a, torch.tensor(b), mos, n=400)
-    assert found["difference"] == pytest.approx(metrics.srcc(a, mos) - metrics.srcc(b, mos))
-    assert 0 < found["low"] < found["difference"] < found["high"]
-    alone_a, alone_b = (metrics.bootstrap(p, mos, n=400) for p in (a, b))
-    assert alone_a[0] < alone_b[1]
-
-
-def test_compare_pictures_by_content_is_wider_where_contents_differ():
-    rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(10), 20)
-    mos = rng.random(200)
-    a = mos + np.repeat(rng.standard_normal(10), 20)
-    b = mos + np.repeat(rng.standard_normal(10), 20)
-    alone, grouped = (evaluate.compare_pictures(a, b, mos, groups=g, n=300) for g in (None, groups))
-    assert grouped["high"] - grouped["low"] > 1.3 * (alone["high"] - alone["low"])
-
-
-# ---- summary -----------------------------------------------------------------------------------------------------
 
 
 def test_summary_is_median_and_quartiles_best_first():
@@ -468,3 +422,10 @@ def test_summary_is_median_and_quartiles_best_first():
     quartiles = np.quantile(srcc, [0.25, 0.5, 0.75])
     assert weak[["srcc_25", "srcc", "srcc_75"]].tolist() == pytest.approx(quartiles.tolist())
     assert (weak["seeds"], weak["n"], weak["plcc_logistic"]) == (4, 20, 0.6)
+
+
+def test_summary_keeps_tasks_epochs_and_settings_apart():
+    more = {"mode": "", "minutes": 1.0, "plcc": 0.5, "plcc_logistic": 0.6, "krcc": 0.4}
+    rows = pd.concat([table(np.array([0.1, 0.2]), task=task, epoch=epoch, hash=digest, **more)
+                      for task in ("NR", "FR") for epoch in ("last", "best") for digest in "ab"])
+    assert len(evaluate.summary(rows)) == 8
