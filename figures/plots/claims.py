@@ -1,6 +1,6 @@
 """Draw claims.png: every claim of the papers that was tested, with the 95 % interval of its effect, from claims.csv.
 
-    python figures/claims.py [folder]
+    python -m figures.plots.claims [folder]
 """
 
 import sys
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from diagram import write
 
+from figures import FOLDER
+from figures.plots.diagram import write
 from lesson import plot
 
 ALT = {"claims": "Forest plot of the tested claims by paper: a line a claim with the 95 % interval of its effect; "
@@ -40,7 +41,7 @@ def labels(rows: pd.DataFrame) -> list[str]:
 
 def table(path: Path | None = None) -> pd.DataFrame:
     """The claims in short, for a terminal: paper, claim, dataset, effect with its interval, verdict."""
-    rows = pd.read_csv(path or Path(__file__).with_suffix(".csv"), keep_default_na=False)
+    rows = pd.read_csv(path or FOLDER / "claims.csv", keep_default_na=False)
     effect = [f"{row.effect:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows.itertuples()]
     return pd.DataFrame({"paper": rows["paper"], "claim": rows["text"].replace(SHORT), "on": rows["dataset"],
                          "effect": effect, "verdict": rows["verdict"]})
@@ -48,7 +49,7 @@ def table(path: Path | None = None) -> pd.DataFrame:
 
 def draw(folder: Path, path: Path | None = None) -> None:
     """The figure into a folder; from another file than `claims.csv`, if one is named."""
-    rows = pd.read_csv(path or Path(__file__).with_suffix(".csv"), keep_default_na=False)
+    rows = pd.read_csv(path or FOLDER / "claims.csv", keep_default_na=False)
     rows = rows.sort_values(["paper", "claim", "dataset"], kind="stable", ignore_index=True)
     height = ROW * (len(rows) + rows["paper"].nunique() + 1) + 1.0
     plot.style()
@@ -80,4 +81,4 @@ def draw(folder: Path, path: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parent)
+    draw(Path(sys.argv[1]) if sys.argv[1:] else FOLDER)

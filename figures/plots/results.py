@@ -1,6 +1,6 @@
 """Draw results.png: all methods on the same pictures and splits, from ledger.csv.
 
-    python figures/results.py [folder]
+    python -m figures.plots.results [folder]
 
 A dot is one split, the first on top, a bar the median. Every paper is shown by its full method. Only rows of
 `compare.py` in quick mode count, because they share images and splits; methods whose rows are not there yet are
@@ -13,11 +13,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from compare import IMAGES
-from diagram import write
 
-from figures import ledger
-from iqa_core import data
+import data_download
+from figures import FOLDER, ledger
+from figures.compare import IMAGES
+from figures.plots.diagram import write
 from lesson import plot
 
 ALT = {"results": "SRCC of four papers' methods and five baselines on each dataset: a dot a split, a bar the median, "
@@ -36,7 +36,7 @@ MARKS = {NR: ("o", plot.BLUE), FR: ("s", plot.ORANGE)}
 
 def compared(path: Path | None = None, mode: str = "quick") -> pd.DataFrame:
     """The rows of one mode that share images and splits, with the columns `name` and `kind`."""
-    rows = ledger.read(path or Path(__file__).with_name("ledger.csv"))
+    rows = ledger.read(path or FOLDER / "ledger.csv")
     rows = rows[rows["mode"] == mode]
     if mode == "quick":  # the ledger has quick rows of other sizes, too
         rows = rows[rows["images"] == rows["dataset"].map(IMAGES)]
@@ -53,7 +53,7 @@ def draw(folder: Path, path: Path | None = None, mode: str = "quick") -> None:
     plot.style()
     figure = plt.figure(figsize=(8.8, 3.6), layout="none")
     for i, name in enumerate(name for name in IMAGES if (rows["dataset"] == name).any()):
-        card, found = data.cards()[name], rows[rows["dataset"] == name]
+        card, found = data_download.cards()[name], rows[rows["dataset"] == name]
         ax = figure.add_axes((0.105 + 0.333 * i, 0.235, 0.22, 0.68), xlim=(low, high))
         order = found.groupby("name")["srcc"].median().sort_values(kind="stable", ascending=False)
         for y, (method, middle) in enumerate(order.items()):
@@ -73,4 +73,4 @@ def draw(folder: Path, path: Path | None = None, mode: str = "quick") -> None:
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parent)
+    draw(Path(sys.argv[1]) if sys.argv[1:] else FOLDER)
