@@ -9,13 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import compare
 import pytest
-import reproduce
-import trainings
 
-from figures import ledger
-from iqa_core import data, files
+import data_download
+from figures import compare, ledger, report, reproduce, trainings
+from iqa_core import files
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,10 +32,15 @@ def test_jobs_come_back_with_their_results_whatever_the_order():
     assert list(trainings.side_by_side(abs, [])) == []
 
 
+def test_another_process_finds_the_functions_of_figures():
+    jobs = [3.0, 200.0]
+    assert dict(trainings.side_by_side(trainings.duration, jobs, fresh=False)) == {3.0: "3 s", 200.0: "3 min 20 s"}
+
+
 @pytest.mark.parametrize("function, jobs, error, sentence", [
     (int, ["1", "two", "3"], ValueError, "invalid literal.*'two'"),
     (os._exit, [9, 9, 9], RuntimeError, "a worker process was killed")])  # as the system does when memory is short
-def test_a_job_that_fails_or_is_killed_is_said_and_nothing_goes_on(function, jobs, error, sentence):
+def test_a_job_that_fails_or_is_killed_is_reported_and_nothing_goes_on(function, jobs, error, sentence):
     with pytest.raises(error, match=sentence):
         list(trainings.side_by_side(function, jobs, workers=2, fresh=False))
 
@@ -76,7 +79,6 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(compare, "build", lambda name, *rest: Broken() if name == "brisque" else build(name, *rest))
     monkeypatch.setattr(trainings, "side_by_side", lambda function, jobs, **_: ((job, function(job)) for job in jobs))
     monkeypatch.setattr(reproduce, "ROOT", tmp_path)
-    monkeypatch.setattr(reproduce, "START", time.perf_counter(), raising=False)
     monkeypatch.setenv("IQA_MODE", "smoke")
     return tmp_path / "build" / "smoke"
 
@@ -87,7 +89,7 @@ def test_a_run_prints_the_tables_draws_the_figures_and_names_what_failed(small, 
     shown = capsys.readouterr().out
     assert "brisque on offline, splits 0, 1 FAILED: FloatingPointError: something odd" in shown
     assert "these jobs failed:" in shown and "\r" not in shown
-    assert re.search(r"\[\d of 3.*\] psnr on offline, splits 0, 1 of \d+ images: SRCC psnr 0\.\d{3}", shown)
+    assert re.search(r"\[\d of 3.*\] psnr on offline, splits 0, 1 of \d+ images: SRCC FR 0\.\d{3}", shown)
     for heading in ("This run, mode smoke", "The stored leaderboard", "The papers' claims", "Figures of this run"):
         assert heading in shown
     assert sorted(path.name for path in small.glob("*.*")) == ["claims.png", "ledger.csv", "ledger.csv.lock", "results.png"]
@@ -105,12 +107,12 @@ def test_a_set_that_is_half_there_is_left_out_with_a_sentence(small, monkeypatch
 
 
 def test_where_there_are_no_pristine_images_dri_iqa_learns_from_sets_with_references(monkeypatch):
-    dataset = data.load("offline")
+    dataset = data_download.load("offline")
     photographs = dataclasses.replace(dataset, card=dataclasses.replace(dataset.card, name="x", reference=False))
     datasets = {"offline": dataset, "x": photographs}
-    monkeypatch.setattr(compare.data, "available", lambda: [])
+    monkeypatch.setattr(compare.data_download, "available", lambda: [])
     assert compare.trained(datasets, "dri-iqa", "quick") == [dataset]
-    monkeypatch.setattr(compare.data, "available", lambda: ["cid22"])
+    monkeypatch.setattr(compare.data_download, "available", lambda: ["cid22"])
     assert compare.trained(datasets, "dri-iqa", "quick") == [dataset, photographs]
 
 
@@ -129,7 +131,7 @@ def test_a_quick_run_goes_on_from_its_own_ledger(small, monkeypatch):
 
 
 def test_full_mode_without_a_gpu_leaves_the_large_trainings_out(monkeypatch):
-    datasets = {"offline": data.load("offline")}
+    datasets = {"offline": data_download.load("offline")}
     monkeypatch.setattr(compare.torch.cuda, "is_available", lambda: False)
     assert compare.trained(datasets, "yoto", "full") == [] and compare.trained(datasets, "brisque", "full")
     monkeypatch.setattr(compare.torch.cuda, "is_available", lambda: True)
@@ -141,7 +143,7 @@ def test_results_are_rendered_by_an_explicit_command(monkeypatch, tmp_path, caps
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     monkeypatch.setattr(reproduce, "ROOT", tmp_path)
-    monkeypatch.setattr(reproduce, "HERE", tmp_path / "figures")
+    monkeypatch.setattr(reproduce, "FOLDER", tmp_path / "figures")
     monkeypatch.setattr(reproduce, "README", tmp_path / "README.md")
     monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "figures" / "RESULTS.md")
     rows = ledger.read(ROOT / "figures" / "ledger.csv")
@@ -161,7 +163,7 @@ def test_the_committed_documents_are_what_the_command_renders(tmp_path):
                                   ("figures/RESULTS.md", "claims", ledger.claims(ROOT / "figures" / "claims.csv"))]:
         copy = tmp_path / "copy.md"
         shutil.copy(ROOT / document, copy)
-        reproduce.report.stamp(copy, name, table)
+        report.stamp(copy, name, table)
         assert copy.read_text("utf-8") == (ROOT / document).read_text("utf-8"), f"{document}, {name}: run make results"
 
 
