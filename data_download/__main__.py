@@ -6,9 +6,11 @@ import argparse
 import sys
 import warnings
 
+import data_download
 from data_download import health
 from data_download.get import get
-from iqa_core import data, files
+from iqa_core import files
+from iqa_core.data import DatasetError
 
 EXAMPLES = """examples:
   python -m data_download list                every dataset: is it here, what it needs, its size
@@ -26,21 +28,21 @@ Names may be written in any way: kadid10k, KADID-10k and "kadid 10k" are one set
 
 def list_sets() -> None:
     """One line a dataset."""
-    table = data.overview().drop(columns=["title", "references"])
-    here = set(data.available())
+    table = data_download.overview().drop(columns=["title", "references"])
+    here = set(data_download.available())
     table.insert(0, "here", ["yes" if name in here else "" for name in table.index])
     files.show(table.to_string())
 
 
 def info(name: str) -> None:
     """The card of a dataset, a field a line."""
-    card = data.cards()[name]
-    rows = data.overview().loc[name]
+    card = data_download.cards()[name]
+    rows = data_download.overview().loc[name]
     fields = {
         "score": card.score,
         "scores": rows["scores"],
         "references": rows["references"] or "no",
-        "images": card.pictures or "not stated",
+        "images": card.images or "not stated",
         "split": card.split,
         "needs": card.needs,
         "size": card.size,
@@ -50,7 +52,7 @@ def info(name: str) -> None:
         "by hand": card.by_hand,
     }
     if card.table:
-        fields["no image"] = f"its scores are here: data.load({name!r}, pictures=False)"
+        fields["no image"] = f"its scores are here: data_download.load({name!r}, images=False)"
     if card.folder:
         fields["folder"] = str(files.data_root() / card.folder)
     lines = [f"{card.title}: {card.what}"]
@@ -69,24 +71,24 @@ def _check(given: argparse.Namespace) -> int:
     scale = {"low": given.low, "high": given.high}
     if given.lower_better:
         scale["higher_better"] = False
-    said = {option: value for option, value in scale.items() if value is not None}
+    scale = {option: value for option, value in scale.items() if value is not None}
     if not health.is_own_table(given.name):
-        name = data.find_name(given.name)
-        if said:
-            raise data.DatasetError(f"{name}: its card says the scale of its scores. --low, --high "
+        name = data_download.find_name(given.name)
+        if scale:
+            raise DatasetError(f"{name}: its card says the scale of its scores. --low, --high "
                                     "and --lower-better are for tables of your own.")
         return check(name)
-    return check(given.name, **said)
+    return check(given.name, **scale)
 
 
 def _get(given: argparse.Namespace) -> int:
-    name = data.find_name(given.name)
-    card = data.cards()[name]
+    name = data_download.find_name(given.name)
+    card = data_download.cards()[name]
     if card.needs == "your files":
-        raise data.DatasetError(f"{name}: this card describes tables of your own. {card.by_hand}")
+        raise DatasetError(f"{name}: this card describes tables of your own. {card.by_hand}")
     if given.command == "make" and not card.made:
-        made = ", ".join(other.name for other in data.cards().values() if other.made)
-        raise data.DatasetError(f"{card.title} is not made here; what is made: {made}. Get it "
+        made = ", ".join(other.name for other in data_download.cards().values() if other.made)
+        raise DatasetError(f"{card.title} is not made here; what is made: {made}. Get it "
                                 f"with: python -m data_download get {name}")
     get(name, yes=given.command == "make" or given.yes)
     return check(name)
@@ -132,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
             if given.command == "list":
                 list_sets()
             elif given.command == "info":
-                info(data.find_name(given.name))
+                info(data_download.find_name(given.name))
             elif given.command == "check":
                 return _check(given)
             else:

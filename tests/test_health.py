@@ -16,7 +16,7 @@ from iqa_core import data, distortions, images
 REAL = Path(os.environ.get("IQA_DATA") or "no-data") / "biq2021"
 
 
-def picture(seed: int, size: int = 24) -> torch.Tensor:
+def pattern(seed: int, size: int = 24) -> torch.Tensor:
     return torch.rand(3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -28,7 +28,7 @@ def biq(tmp_path):
     for part, rows in (("Train", published[:20]), ("Test", published[20:40])):
         table = pd.DataFrame({"Image Name": rows["image"].str.rpartition("/")[2], "MOS": rows["raw_score"]})
         for row, name in zip(rows.index, table["Image Name"]):
-            images.save(folder / "Images" / name, picture(row))
+            images.save(folder / "Images" / name, pattern(row))
         table.to_csv(folder / f"{part} (Images and MOS).csv", index=False)
     return folder
 
@@ -46,9 +46,9 @@ def edit(csv: Path, change) -> None:
 def test_a_clean_set_gets_a_clean_bill(biq):
     report = health.check("biq2021", root=biq.parent)
     assert report.faults == [] and "clean, no fault found" in str(report)
-    assert report.facts["pictures"].startswith("40 of 12000; files: 40 of 24 x 24")
+    assert report.facts["images"].startswith("40 of 12000; files: 40 of 24 x 24")
     assert report.facts["parts"] == "train 20, test 20"
-    assert report.facts["direction"] == "+1.00 is the SRCC of the scores with those published for 40 of these pictures"
+    assert report.facts["direction"] == "+1.00 is the SRCC of the scores with those published for 40 of these images"
     assert report.facts["copies"] == "none"
 
 
@@ -103,10 +103,10 @@ def own(folder: Path, rows: list[tuple], columns: list[str]) -> Path:
 
 @pytest.fixture
 def rated(tmp_path):
-    """12 pictures of 3 references through 4 blurs, with references and a DMOS-like score."""
+    """12 images of 3 references through 4 blurs, with references and a DMOS-like score."""
     rows = []
     for content in range(3):
-        x_ref = picture(content, 48)
+        x_ref = pattern(content, 48)
         images.save(tmp_path / f"r{content}.png", x_ref)
         for level in (2, 3, 4, 5):
             images.save(tmp_path / f"d{content}_{level}.png", distortions.distort(x_ref[None], "gaussian_blur", level)[0])
@@ -116,7 +116,7 @@ def rated(tmp_path):
 
 def test_without_published_scores_ssim_finds_the_direction(rated):
     right = health.check(rated, low=0, high=110, higher_better=False)
-    assert right.faults == [] and "SSIM of 12 pictures" in right.facts["direction"]
+    assert right.faults == [] and "SSIM of 12 images" in right.facts["direction"]
     assert kinds(health.check(rated, low=0, high=110)) == {"direction"}
 
 
@@ -128,7 +128,7 @@ def test_levels_find_the_direction_before_ssim(rated):
 
 
 def test_a_reference_of_another_size_is_named(rated):
-    images.save(rated.parent / "r1.png", picture(1, 40))
+    images.save(rated.parent / "r1.png", pattern(1, 40))
     assert kinds(health.check(rated, low=0, high=110, higher_better=False)) == {"size"}
 
 
@@ -147,7 +147,7 @@ def test_reencoded_copies_of_two_contents_are_found_and_versions_of_one_referenc
 def test_an_official_split_that_shares_content_is_named(tmp_path):
     rows = [(f"{i}.png", i, f"c{i // 2}", "train" if i % 2 else "test") for i in range(8)]
     for name, *_ in rows:
-        images.save(tmp_path / name, picture(int(name[0])))
+        images.save(tmp_path / name, pattern(int(name[0])))
     [fault] = health.check(own(tmp_path, rows, ["image", "score", "content", "split"])).faults
     assert fault.kind == "split" and "lies in two parts" in fault.sentence
 
@@ -162,8 +162,8 @@ def test_scores_that_are_no_numbers_and_sets_that_are_not_there(biq, tmp_path):
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="IQA_DATA has no biq2021")
-def test_kodak_with_a_wrong_picture_is_named(tmp_path):
+def test_kodak_with_a_wrong_image_is_named(tmp_path):
     shutil.copytree(REAL.parent / "kodak", tmp_path / "kodak")
     assert health.check("kodak", root=tmp_path).faults == []
     shutil.copy(tmp_path / "kodak/kodim01.png", tmp_path / "kodak/kodim02.png")
-    assert kinds(health.check("kodak", root=tmp_path)) == {"wrong picture", "copies"}
+    assert kinds(health.check("kodak", root=tmp_path)) == {"wrong image", "copies"}

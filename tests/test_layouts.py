@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+import data_download
 from data_download import layouts, tables
 from data_download.made import tid2013_types
 from data_download.made.kadid_cells import kadid_scores
@@ -166,7 +167,7 @@ def test_scores_direction_and_files(name, inside, tmp_path):
     build, rows, image, score, better, worse = SETS[name]
     (tmp_path / name / inside).mkdir(parents=True)
     build(tmp_path / name / inside)
-    dataset = data.load(name, root=tmp_path)  # raises where a picture is missing or a score outside the card's range
+    dataset = data_download.load(name, root=tmp_path)  # raises where an image is missing or a score outside the card's range
     table = dataset.table.set_index("image")
     assert len(table) == rows and table.index.is_unique
     assert table["raw_score"][inside + image] == pytest.approx(score, abs=1e-9)
@@ -178,7 +179,7 @@ def test_copies_in_biq2021_share_a_content(tmp_path):
     place(tmp_path / "biq2021/BIQ2021-main", "Images/ss03 (5695).jpg", "Images/ss03 (7403).jpg", "Images/ss01 (1).jpg")
     write(tmp_path / "biq2021/BIQ2021-main/Train (Images and MOS).csv",
           "Image Name,MOS\nss03 (5695).jpg,0.8\nss03 (7403).jpg,0.8\nss01 (1).jpg,0.2\n")
-    content = data.load("biq2021", root=tmp_path).table["content"].tolist()
+    content = data_download.load("biq2021", root=tmp_path).table["content"].tolist()
     assert content[0] == content[1] != content[2]
 
 
@@ -257,7 +258,7 @@ def test_koniq10k_gives_one_scale_from_either_file(tmp_path):
     assert "split" not in counted
 
 
-def test_koniq10k_reads_one_size_of_picture(tmp_path):
+def test_koniq10k_reads_one_size_of_image(tmp_path):
     koniq10k(tmp_path)
     place(tmp_path, "1024x768/10004473376.jpg")  # a copy that stopped half-way
     assert set(layouts.koniq10k(tmp_path)["image"].str.partition("/")[0]) == {"512x384"}
@@ -265,7 +266,7 @@ def test_koniq10k_reads_one_size_of_picture(tmp_path):
     assert set(layouts.koniq10k(tmp_path)["image"].str.partition("/")[0]) == {"1024x768"}
 
 
-def test_clive_drops_the_seven_training_pictures(tmp_path):
+def test_clive_drops_the_seven_training_images(tmp_path):
     clive(tmp_path)
     table = layouts.clive(tmp_path)
     assert not table["image"].str.contains("training|/t").any()
@@ -280,7 +281,7 @@ def test_flive_has_the_official_parts_and_no_padding(tmp_path):
     assert table["image"].str.startswith("database/").all() and not table["image"].str.contains("patch|padded").any()
 
 
-def test_pipal_reads_with_all_pictures_in_one_folder(tmp_path):
+def test_pipal_reads_with_all_images_in_one_folder(tmp_path):
     pipal(tmp_path)
     (tmp_path / "Dist_Imgs").mkdir()
     for path in tmp_path.glob("Distortion_*/*"):
@@ -291,7 +292,7 @@ def test_pipal_reads_with_all_pictures_in_one_folder(tmp_path):
     assert list(table["distortion"]) == ["group_00", "group_00", "group_06"]
 
 
-def test_agiqa3k_shares_content_between_pictures_of_a_prompt(tmp_path):
+def test_agiqa3k_shares_content_between_images_of_a_prompt(tmp_path):
     agiqa3k(tmp_path)
     table = layouts.agiqa3k(tmp_path)
     assert list(table["content"]) == ["statue of a man", "artwork with only triangles, anime style", "statue of a man"]
@@ -307,13 +308,13 @@ def test_biq2021_reads_the_parts_that_are_there(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["kodak", "cid22", "kadis700k"])
-def test_pristine_pictures(name, tmp_path):
+def test_pristine_images(name, tmp_path):
     place(tmp_path, "kodim02.png", "kodim01.PNG", "a.jpg", "b.bmp", "thumbnails/kodim01.png")
     write(tmp_path / "LICENSE.txt", "")
     assert list(layouts.LAYOUTS[name](tmp_path)["image"]) == ["a.jpg", "b.bmp", "kodim01.PNG", "kodim02.png"]
 
 
-def test_kadis700k_leaves_the_distorted_pictures_out(tmp_path):
+def test_kadis700k_leaves_the_distorted_images_out(tmp_path):
     place(tmp_path, "kadis700k/ref_imgs/1.png", "kadis700k/ref_imgs/._1.png", "kadis700k/dist_imgs/1_01_01.bmp")
     assert list(layouts.LAYOUTS["kadis700k"](tmp_path)["image"]) == ["kadis700k/ref_imgs/1.png"]
 
@@ -354,14 +355,14 @@ def test_a_faulty_score_file_is_named(name, file, text, sentence, tmp_path):
         layouts.LAYOUTS[name](tmp_path)
 
 
-def test_a_missing_picture_keeps_its_name_and_is_reported(tmp_path):
+def test_a_missing_image_keeps_its_name_and_is_reported(tmp_path):
     (tmp_path / "live").mkdir()
     live(tmp_path / "live")
     (tmp_path / "live/wn/img2.bmp").unlink()  # jp2k and others have an img2.bmp too; it must not stand in
     table = layouts.live(tmp_path / "live")
     assert table["image"].is_unique and "wn/img2.bmp" in set(table["image"])
-    with pytest.raises(data.DatasetError, match=r"wn/img2\.bmp: no such picture \(1 of"):
-        data.load("live", root=tmp_path)
+    with pytest.raises(data.DatasetError, match=r"wn/img2\.bmp: no such image \(1 of"):
+        data_download.load("live", root=tmp_path)
 
 
 def test_published_tables_without_their_package_say_what_to_install(monkeypatch):

@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 import torch
 
-from data_download import meta_info
 from data_download.tables import DatasetError
-from iqa_core import data, images
+from iqa_core import data, data_checks, images, meta_info
 
 KEPT = ["image", "reference", "raw_score", "score", "content", "split", "distortion", "level"]
 
 
-def finish(*given) -> data.Dataset:
-    return data._healthy(*data._inspect(*given))
+def finish(name, frame, folder, card) -> data.Dataset:
+    table, faults = data_checks.complete(frame, folder, card)
+    return data.without_faults(data.Dataset(name, table, folder, card), faults)
 
 
 def placed(folder, rows: pd.DataFrame) -> pd.DataFrame:

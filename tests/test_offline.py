@@ -3,13 +3,14 @@
 import numpy as np
 import torch
 
+import data_download
 from data_download.made import offline
 from data_download.made.kadid_cells import kadid_cells, kadid_scores
-from iqa_core import data, distortions, metrics
+from iqa_core import distortions, metrics
 
 
 def test_every_cell_is_met_and_carries_its_human_mean():
-    dataset = data.load("offline")
+    dataset = data_download.load("offline")
     table = dataset.table
     assert len(table) == 18 * 25 * 2 and table["content"].nunique() == 18
     cells = table.groupby(["distortion", "level"])["raw_score"].agg(["size", "nunique", "first"])
@@ -20,7 +21,7 @@ def test_every_cell_is_met_and_carries_its_human_mean():
 
 
 def test_the_files_are_what_the_bank_makes():
-    dataset = data.load("offline")
+    dataset = data_download.load("offline")
     rows = dataset.table.query("content == 'coffee' and distortion in ('jpeg', 'lens_blur', 'mean_shift')")
     for i in rows.index:
         row = rows.loc[i]
@@ -28,7 +29,7 @@ def test_the_files_are_what_the_bank_makes():
         assert (again - dataset.image(i)).abs().max() <= 0.51 / 255  # 8-bit rounding of the file
 
 
-def test_references_are_shipped_pictures_of_one_size():
+def test_references_are_shipped_images_of_one_size():
     pictures = torch.stack([offline.reference(name) for name in offline.CONTENTS])
     assert pictures.shape == (18, 3, 288, 384)
     assert pictures.flatten(1).std(1).min() > 0.05  # none is blank

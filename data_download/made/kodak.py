@@ -1,6 +1,6 @@
 """The Kodak photographs: found in `$IQA_DATA/kodak`, or downloaded once (15 MB), and checked by their pixels.
 
-24 lossless pictures of 768 x 512 or 512 x 768 pixels, released by Kodak for unrestricted use. Mirrors
+24 lossless images of 768 x 512 or 512 x 768 pixels, released by Kodak for unrestricted use. Mirrors
 compress the PNG files anew, so not the files but the decoded pixels are compared with the hashes below.
 """
 
@@ -62,7 +62,7 @@ def read(folder: str | Path, number: int) -> np.ndarray:
     """Kodak photograph `number` (1 to 24) of a folder: uint8 (H, W, 3), its pixels checked.
 
     Raises:
-        KodakUnavailable: the file is missing, broken or another picture. The message names it.
+        KodakUnavailable: the file is missing, broken or another image. The message names it.
     """
     path = Path(folder) / f"kodim{number:02d}.png"
     if not path.is_file():
@@ -70,15 +70,15 @@ def read(folder: str | Path, number: int) -> np.ndarray:
     try:
         return _pixels(number, path)
     except ValueError as error:
-        raise KodakUnavailable(f"{path}: {error}. Replace it by the lossless picture from {HOME}.") from error
+        raise KodakUnavailable(f"{path}: {error}. Replace it by the lossless image from {HOME}.") from error
 
 
 def _pixels(number: int, path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
     except Exception as error:  # Pillow raises many kinds; all mean the same to the reader
-        raise ValueError(f"photograph {number} cannot be read as a picture ({error})") from error
+        raise ValueError(f"photograph {number} cannot be read as an image ({error})") from error
     if hashlib.sha256(pixels.tobytes()).hexdigest() != SHA256[number - 1]:
         raise ValueError(f"its pixels are not those of Kodak photograph {number}")
     return pixels
@@ -88,7 +88,7 @@ def kodak_folder() -> Path | None:
     """The folder `$IQA_DATA/kodak` if it holds kodim01.png to kodim24.png; None if there is no such folder.
 
     Raises:
-        KodakUnavailable: the folder is there, but a picture is missing. The message names the picture.
+        KodakUnavailable: the folder is there, but an image is missing. The message names the image.
     """
     folder = files.data_root() / "kodak"
     if not folder.is_dir():
@@ -104,10 +104,10 @@ def kodak_folder() -> Path | None:
 def fetch_kodak(progress: bool = True) -> Path:
     """The folder of the 24 photographs; downloads them (15 MB) if they are not there.
 
-    Either all 24 pictures arrive, with the right pixels, or the folder is not made.
+    Either all 24 images arrive, with the right pixels, or the folder is not made.
 
     Raises:
-        KodakUnavailable: no network, or no right pictures. The message says where to place them by hand.
+        KodakUnavailable: no network, or no right images. The message says where to place them by hand.
     """
     folder = kodak_folder()
     if folder is not None:

@@ -1,8 +1,8 @@
 """The offline set: a full-reference and no-reference training set that needs no download.
 
 Ten photographs that scikit-image and scikit-learn carry in their wheels, and eight drawn scenes, are put through
-the distortion bank. Each distorted picture is labelled with a PROXY score: the mean human score of the same
-(type, level) cell in KADID-10k. No human saw these pictures; the 125 cell means are what the label can know.
+the distortion bank. Each distorted image is labelled with a PROXY score: the mean human score of the same
+(type, level) cell in KADID-10k. No human saw these images; the 125 cell means are what the label can know.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def photograph(name: str) -> torch.Tensor:
 
 
 def _leaves(rng: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int) -> None:
-    """Dead leaves: discs that cover one another, radii by a power law as in natural pictures."""
+    """Dead leaves: discs that cover one another, radii by a power law as in natural images."""
     for radius in sorted(8 / rng.uniform(0.04, 1, 1500), reverse=True):
         x, y = rng.uniform(0, w), rng.uniform(0, h)
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(rng.integers(20, 236, 3)))
@@ -113,7 +113,7 @@ def _glass(rng: np.random.Generator) -> np.ndarray:
 
 
 def _clouds(rng: np.random.Generator) -> np.ndarray:
-    """Clouds: noise whose amplitude falls as 1 / frequency, the spectrum of natural pictures."""
+    """Clouds: noise whose amplitude falls as 1 / frequency, the spectrum of natural images."""
     f = np.hypot(np.fft.fftfreq(2 * HEIGHT)[:, None], np.fft.rfftfreq(2 * WIDTH))
     noise = rng.normal(size=(*f.shape, 2)) @ [1, 1j] / np.maximum(f, 1e-3) ** 1.3
     field = np.fft.irfft2(noise, (2 * HEIGHT, 2 * WIDTH))
@@ -146,21 +146,21 @@ def scene(name: str) -> torch.Tensor:
     """
     rng = np.random.default_rng(CONTENTS.index(name))
     if name in DRAWN:
-        picture = Image.new("RGB", (2 * WIDTH, 2 * HEIGHT))
-        DRAWN[name](rng, ImageDraw.Draw(picture), *picture.size)
-        array = np.asarray(picture) / 255
+        image = Image.new("RGB", (2 * WIDTH, 2 * HEIGHT))
+        DRAWN[name](rng, ImageDraw.Draw(image), *image.size)
+        array = np.asarray(image) / 255
     else:
         array = COMPUTED[name](rng)
     return torch.nn.functional.avg_pool2d(torch.from_numpy(array).permute(2, 0, 1).float(), 2)
 
 
 def reference(name: str) -> torch.Tensor:
-    """One of the 18 undistorted pictures by its name in `CONTENTS`, rounded to 8 bits: (3, 288, 384) in [0, 1]."""
+    """One of the 18 undistorted images by its name in `CONTENTS`, rounded to 8 bits: (3, 288, 384) in [0, 1]."""
     return images.from_uint8(images.to_uint8(photograph(name) if name in PHOTOGRAPHS else scene(name)))
 
 
 def make(folder: Path) -> None:
-    """Write references, distorted pictures and `table.csv` into `folder`.
+    """Write references, distorted images and `table.csv` into `folder`.
 
     Every content meets every type at two of its five levels. Which two rotates with content and type, so each of
     the 125 cells is met by about seven contents.
@@ -169,8 +169,8 @@ def make(folder: Path) -> None:
     (folder / "references").mkdir()
     (folder / "distorted").mkdir()
     x = torch.stack([reference(name) for name in CONTENTS])
-    for name, picture in zip(CONTENTS, x):
-        images.save(folder / "references" / f"{name}.png", picture)
+    for name, image in zip(CONTENTS, x):
+        images.save(folder / "references" / f"{name}.png", image)
     rows = []
     with ThreadPoolExecutor() as pool:  # PNG compression runs outside Python's lock
         for number, kind in enumerate(files.progress(distortions.TYPES, "offline set"), start=1):

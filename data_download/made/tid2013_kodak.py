@@ -1,8 +1,8 @@
-"""TID2013 made again: 1,800 of its 3,000 rated pictures, from the 24 Kodak photographs, with their real MOS.
+"""TID2013 made again: 1,800 of its 3,000 rated images, from the 24 Kodak photographs, with their real MOS.
 
 TID2013's references 1 to 24 are crops of the Kodak photographs. Six distortion types have no chance in them,
-so the rated pictures themselves come out: 720 pictures, `exact`. Nine types follow the same law, at the same
-strength, with other random numbers or another encoder: 1,080 pictures, not `exact`. The nine types whose
+so the rated images themselves come out: 720 images, `exact`. Nine types follow the same law, at the same
+strength, with other random numbers or another encoder: 1,080 images, not `exact`. The nine types whose
 software is unknown are left out, and so is reference 25, which is not a photograph.
 
 Database: N. Ponomarenko et al., Image database TID2013: Peculiarities, results and perspectives, Signal
@@ -29,7 +29,7 @@ from data_download.tables import DatasetError, published
 from data_download.made.tid2013_types import EXACT, TYPES, distort, luma
 from iqa_core import files
 
-VERSION = 1  # counts up when a picture changes, so that nobody goes on with old ones
+VERSION = 1  # counts up when an image changes, so that nobody goes on with old ones
 
 # (top, left) of each reference in its photograph, 384 rows x 512 columns. The database's authors chose them
 # by hand; they were found again by the published PSNR of the types without chance, which fits at one place
@@ -62,7 +62,7 @@ def reference(folder: str | Path, number: int) -> np.ndarray:
 
 def recreate(kodak: str | Path | None = None, types: list[int] | None = None,
              references: list[int] | None = None) -> Iterator[tuple[str, np.ndarray]]:
-    """Make some of the pictures without writing them.
+    """Make some of the images without writing them.
 
     Args:
         kodak: folder of the Kodak photographs; default: found or downloaded.
@@ -70,7 +70,7 @@ def recreate(kodak: str | Path | None = None, types: list[int] | None = None,
         references: 1 to 24; default: all.
 
     Yields:
-        (name, picture): "i01_08_3" is reference 1, type 8, level 3; uint8 (384, 512, 3).
+        (name, image): "i01_08_3" is reference 1, type 8, level 3; uint8 (384, 512, 3).
 
     Raises:
         ValueError: a type or reference that is not re-created.
@@ -92,7 +92,7 @@ def recreate(kodak: str | Path | None = None, types: list[int] | None = None,
 
 
 def ratings() -> pd.DataFrame:
-    """The MOS of all 2,880 pictures of references 1 to 24: columns name, content, type, level, raw_score.
+    """The MOS of all 2,880 images of references 1 to 24: columns name, content, type, level, raw_score.
 
     `raw_score` is TID2013's MOS, 0 to 9, HIGHER = BETTER.
 
@@ -123,7 +123,7 @@ def table() -> pd.DataFrame:
 
 
 def make(folder: Path, rows: pd.DataFrame, progress: bool = True) -> None:
-    """Write the pictures that `rows` of the table name, their references and `table.csv` into a folder."""
+    """Write the images that `rows` of the table name, their references and `table.csv` into a folder."""
     source = photographs.fetch_kodak(progress)
     (folder / "distorted").mkdir()
     (folder / "reference").mkdir()
@@ -159,13 +159,13 @@ def prepare(progress: bool = True) -> Path:
 
 
 def measure(folder: str | Path, progress: bool = True) -> pd.DataFrame:
-    """The table of a made folder with five metrics of every picture, all HIGHER = BETTER.
+    """The table of a made folder with five metrics of every image, all HIGHER = BETTER.
 
     psnr_colour over RGB; psnr, ssim, ssim_2x (downsampled) and ms_ssim on TID2013's luma, rounded, of peak
     255. In colour_saturation this luma changes by rounding alone, so four of the five metrics rank noise
     there.
     """
-    import torch  # here, because making pictures needs no torch and should start at once
+    import torch  # here, because making images needs no torch and should start at once
     from iqa_core import metrics
 
     rows = pd.read_csv(Path(folder) / "table.csv")
@@ -186,7 +186,7 @@ def measure(folder: str | Path, progress: bool = True) -> pd.DataFrame:
 
 
 def faithfulness(folder: str | Path, progress: bool = True) -> pd.DataFrame:
-    """How metrics agree with the real MOS on the made pictures, beside what is published for the real ones.
+    """How metrics agree with the real MOS on the made images, beside what is published for the real ones.
 
     Published values hold for 25 references, these for 24. The exact types show what that alone changes: up to
     0.06.

@@ -1,11 +1,11 @@
 """Fifteen distortion types of TID2013, level by level: what was done to a reference, as numpy operations.
 
-Six types have no chance in them and come out as the rated pictures themselves. Nine follow the same law at
+Six types have no chance in them and come out as the rated images themselves. Nine follow the same law at
 the same strength, with other random numbers or another encoder. Formulas and parameters were found by
-comparison with the PSNR and SSIM that the database publishes for every picture. They are reconstructions: its
+comparison with the PSNR and SSIM that the database publishes for every image. They are reconstructions: its
 authors released no code.
 
-Evidence for the six: of 720 pictures, 715 meet the published PSNR at 4 decimals and five differ by 0.0001 dB;
+Evidence for the six: of 720 images, 715 meet the published PSNR at 4 decimals and five differ by 0.0001 dB;
 three files of the database that could be compared (one of type 10, two of type 18) are identical in every
 pixel.
 
@@ -77,7 +77,7 @@ def luma(rgb: np.ndarray) -> np.ndarray:
 
 
 # One function a type. It gets the reference (H, W, 3) uint8, its number, and five random generators, one a
-# level, and yields five uint8 pictures, level 1 to 5.
+# level, and yields five uint8 images, level 1 to 5.
 
 def _additive_gaussian_noise(r, number, rngs):
     return (round8(r + rng.normal(0, v**0.5, r.shape)) for v, rng in zip(VARIANCES, rngs))
@@ -101,7 +101,7 @@ def _spatially_correlated_noise(r, number, rngs):
 
 
 def _masked_noise(r, number, rngs):
-    """Noise that is stronger where the picture is busy and hides it."""
+    """Noise that is stronger where the image is busy and hides it."""
     y = ycbcr(r)[0]
     deviation = np.sqrt(np.maximum(ndimage.uniform_filter(y**2, 9) - ndimage.uniform_filter(y, 9) ** 2, 0))
     mask = (deviation[..., None] + 0.5) ** 0.9
@@ -142,9 +142,9 @@ def _standard_tables() -> list[list[int]]:
     return list(Image.open(buffer).quantization.values())
 
 
-def _through(picture: Image.Image, file_format: str, **options) -> np.ndarray:
+def _through(image: Image.Image, file_format: str, **options) -> np.ndarray:
     buffer = BytesIO()
-    picture.save(buffer, file_format, **options)
+    image.save(buffer, file_format, **options)
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
@@ -166,7 +166,7 @@ def _jpeg(r, number, rngs):
 
 
 def _jpeg2000(r, number, rngs):
-    """The quality demanded of the encoder is corrected until the picture lies just above the target."""
+    """The quality demanded of the encoder is corrected until the image lies just above the target."""
     for target in TARGETS:
         demand, kept = float(target), (np.inf, None)
         tries = 0
@@ -196,7 +196,7 @@ def _colour_saturation(r, number, rngs):
     """k is found by halving [-1, 1] until the published colour PSNR is met at 4 decimals.
 
     The halving must start from [-1, 1]: it then visits the k that the database's authors stopped at (3/32 for
-    reference 4, level 5). The PSNR jumps as k moves, so another search finds other pictures of nearly that
+    reference 4, level 5). The PSNR jumps as k moves, so another search finds other images of nearly that
     PSNR.
     """
     planes = [round8(plane).astype(np.float64) for plane in ycbcr(r)]
@@ -232,16 +232,16 @@ def _multiplicative_noise(r, number, rngs):
 
 
 def _colour_quantization_dither(r, number, rngs):
-    """A palette of the size whose dithered picture comes nearest to the target.
+    """A palette of the size whose dithered image comes nearest to the target.
 
     The palette is chosen on every second pixel of every second row: a third of the time, at most 0.4 dB less.
     """
-    picture, few, tried = Image.fromarray(r), Image.fromarray(r[::2, ::2]), {}
+    image, few, tried = Image.fromarray(r), Image.fromarray(r[::2, ::2]), {}
 
     def quality(n: int) -> float:
         if n not in tried:
             palette = few.quantize(n, Image.Quantize.MEDIANCUT, kmeans=2)
-            dithered = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+            dithered = image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
             x = np.asarray(dithered.convert("RGB"))
             tried[n] = psnr(x, r), x
         return tried[n][0]
@@ -270,13 +270,13 @@ TYPES = {
     18: ("colour_saturation", _colour_saturation), 19: ("multiplicative_noise", _multiplicative_noise),
     22: ("colour_quantization_dither", _colour_quantization_dither),
 }
-EXACT = (7, 8, 10, 16, 17, 18)  # types without chance: the rated pictures themselves
+EXACT = (7, 8, 10, 16, 17, 18)  # types without chance: the rated images themselves
 
 
 def distort(r: np.ndarray, kind: int, number: int) -> Iterator[np.ndarray]:
     """Levels 1 to 5 of one type.
 
-    Each picture has its own seed, made of its number, type and level. So it does not depend on what is made
+    Each image has its own seed, made of its number, type and level. So it does not depend on what is made
     before it.
 
     Args:
@@ -285,7 +285,7 @@ def distort(r: np.ndarray, kind: int, number: int) -> Iterator[np.ndarray]:
         number: the reference's number: impulse noise and colour saturation depend on it.
 
     Yields:
-        Five uint8 pictures (H, W, 3), mild to strong. In contrast change, levels 2 and 4 are increases, the
+        Five uint8 images (H, W, 3), mild to strong. In contrast change, levels 2 and 4 are increases, the
         others decreases.
 
     >>> [int(x.mean()) for x in distort(np.full((8, 8, 3), 100, dtype=np.uint8), 16, 1)]  # mean shift

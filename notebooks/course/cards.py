@@ -5,6 +5,7 @@
 
 from pathlib import Path
 
+import data_download
 from iqa_core import data
 
 PATH = Path(__file__).with_name("datasets.md")
@@ -64,7 +65,7 @@ def get(card: data.Card) -> str:
     """How to get it, in one line."""
     own = card.needs == "your files"
     command = "" if own else f"`python -m data_download {'make' if card.made else 'get'} {card.name}`. "
-    table = f" Scores without a picture: `data.load(\"{card.name}\", pictures=False)`." if card.table else ""
+    table = f" Scores without a picture: `data_download.load(\"{card.name}\", images=False)`." if card.table else ""
     return f"{command}{'By hand: ' * bool(card.by_hand and not own)}{card.by_hand}".strip() + table
 
 
@@ -73,7 +74,7 @@ def card_table(card: data.Card, scores: str) -> str:
     own = card.needs == "your files"
     source = f"<{card.source}>" if card.source.startswith("http") else card.source
     rows = {"name": f"`{card.name}`", "what": card.what, "range, direction": scores, "how it was rated": card.score,
-            "pictures": "" if own else f"{card.pictures:,}" if card.pictures else "not stated",
+            "images": "" if own else f"{card.images:,}" if card.images else "not stated",
             "references": "" if own else "yes" if card.reference else "no", "split": card.split, "licence": card.licence,
             "citation": card.citation, "source": source, "needs": card.needs, "size": card.size,
             "how to get": get(card), "known traps": TRAPS.get(card.name, "")}
@@ -83,10 +84,10 @@ def card_table(card: data.Card, scores: str) -> str:
 
 def render() -> str:
     """The text of datasets.md."""
-    scores = data.overview()["scores"]
-    return "\n\n".join([HEAD.strip(), *(card_table(card, scores[name]) for name, card in data.cards().items())]) + "\n"
+    scores = data_download.overview()["scores"]
+    return "\n\n".join([HEAD.strip(), *(card_table(card, scores[name]) for name, card in data_download.cards().items())]) + "\n"
 
 
 if __name__ == "__main__":
     PATH.write_text(render(), "utf-8")
-    print(f"{PATH.name}: {len(data.cards())} cards")
+    print(f"{PATH.name}: {len(data_download.cards())} cards")

@@ -1,4 +1,4 @@
-"""pyiqa's tables, in and out: a set's pictures, scores and parts in one text file.
+"""pyiqa's tables, in and out: a set's images, scores and parts in one text file.
 
 The convention is that of IQA-PyTorch (C. Chen, docs/Dataset_Preparation.md): `ref_name,dist_name,mos,std` where
 there are references, `img_name,mos,std` where not, then columns of splits. `mos` is the raw score in the range and
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from data_download.layouts import Tree
 from iqa_core import tables
 from iqa_core.files import atomic
+from iqa_core.paths import Tree
 from iqa_core.tables import DatasetError
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def write_meta_info(dataset: Dataset, path: str | Path) -> None:
 
     >>> import tempfile
     >>> from iqa_core import data
-    >>> path = Path(tempfile.mkdtemp(), "meta_info_Offline.csv")
-    >>> write_meta_info(data.load("offline"), path)
+    >>> path = Path(tempfile.mkdtemp(), "meta_info_Example.csv")
+    >>> write_meta_info(data.example(), path)
     >>> path.read_text().splitlines()[0]
     'ref_name,dist_name,mos,std,content,distortion,level'
     """
