@@ -1,4 +1,4 @@
-"""Four papers and the baselines side by side: the same images, the same splits, every set that is here.
+"""Four papers and the baselines side by side: the same images and splits, every set that is here.
 
     python -m figures.compare [scores] [weights] [speed]
 
@@ -26,8 +26,9 @@ import torch
 
 import data_download
 from data_download.made import kodak
-from figures import FOLDER, ledger, report, trainings
-from iqa_core import baselines, data, dri, evaluate, features, files, metrics, qfm, reiqa, score, yoto
+from figures import FOLDER, ledger, machine, report, trainings
+from iqa_core import (
+    baselines, data, dri, evaluate, features, files, metrics, qfm, reiqa, score, yoto)
 
 SEEDS = {"smoke": range(2), "quick": range(5), "full": range(10)}
 EVERYTHING = 10**9
@@ -44,7 +45,6 @@ METHODS = (*CHEAP, "qfm-iqm", "yoto", "dri-iqa")
 SHIPPED = {"brisque": "biq2021", "frozen ridge": "biq2021", "re-iqa": "biq2021",
            "qfm-iqm": "biq2021", "yoto": "tid2013-kodak", "dri-iqa": "tid2013-kodak"}
 WEIGHTS = Path(score.__file__).parent / "weights"
-IDENTIFIED_BY = [*ledger.KEY, "hash"]
 
 
 # --- the sets ------------------------------------------------------------------------------------
@@ -203,10 +203,10 @@ def train(job: Job) -> tuple[pd.DataFrame | None, str]:
         elsewhere = [load(name, job.mode) for name in job.others]
         for seed in job.seeds:
             method = build(job.method, dataset, job.mode, seed)
-            rows = trainings.run(method, dataset, [seed], job.mode, elsewhere)
+            rows = evaluate.run(method, dataset, [seed], job.mode, elsewhere)
             # A claim may rest on a row that is there: it stays.
-            known = read_ledger(job.ledger).set_index(IDENTIFIED_BY).index
-            rows = rows[~rows.set_index(IDENTIFIED_BY).index.isin(known)]
+            known = read_ledger(job.ledger).set_index(ledger.KEY).index
+            rows = rows[~rows.set_index(ledger.KEY).index.isin(known)]
             ledger.append(rows, job.ledger)
             tables.append(rows)
     except Exception as error:  # a method that fails must not take the others along
@@ -251,7 +251,10 @@ def seeds_to_do(known: pd.DataFrame, name: str, on: str, datasets: dict[str, dat
 
 
 def plan(mode: str, datasets: dict[str, data.Dataset], path: Path | None = None) -> list[Job]:
-    """The jobs whose rows a ledger lacks; split by split, so that a run that is stopped has whole splits."""
+    """The jobs whose rows a ledger lacks.
+
+    They go split by split, so that a run that is stopped has whole splits.
+    """
     known = read_ledger(path)
     known = known[known["mode"] == mode]
     cheap: list[Job] = []
@@ -334,7 +337,7 @@ def cost(job: tuple[str, int, int]) -> dict:
     """Seconds and memory of one method for one image and its reference, with one thread."""
     name, height, width = job
     torch.set_num_threads(1)
-    before, _ = evaluate.machine()
+    before = machine.peak_memory_mb()
     method = score.load_method(name)
     generator = torch.Generator().manual_seed(0)
     x, x_ref = torch.rand(2, 1, 3, height, width, generator=generator)
@@ -344,15 +347,17 @@ def cost(job: tuple[str, int, int]) -> dict:
             start = time.perf_counter()
             method.score(x, x_ref)
             seconds.append(time.perf_counter() - start)
-    memory, hardware = evaluate.machine()
     return {"method": name, "height": height, "width": width,
             "ms": 1000 * statistics.median(seconds[1:]),  # the first one is a warm-up
-            "memory_mb": memory - before, "parameters": parameters(method),
-            "hardware": hardware, "date": date.today().isoformat()}
+            "memory_mb": machine.peak_memory_mb() - before, "parameters": parameters(method),
+            "hardware": machine.hardware(), "date": date.today().isoformat()}
 
 
 def speed(mode: str) -> None:
-    """One line a method and size; memory is the growth of the process's peak by loading and scoring."""
+    """One line a method and size.
+
+    Memory is the growth of the process's peak by loading and scoring.
+    """
     jobs = [(name, *size) for name in score.METHODS for size in ((384, 512), (768, 1024))]
     results = trainings.side_by_side(cost, jobs, workers=1)
     table = pd.DataFrame(row for _, row in results)

@@ -1,4 +1,4 @@
-"""`make reproduce`: prepare the data, train and judge every method, print the tables, draw the figures.
+"""`make reproduce`: prepare the data, train and judge every method, print tables, draw figures.
 
 IQA_MODE decides how much: smoke (a run-through of a few minutes), quick (every method on every set,
 hours on a CPU), full (all images and ten splits; the papers' settings where there is a GPU). A run
@@ -7,8 +7,8 @@ was stopped goes on from its ledger.
 
     python -m figures.reproduce             what `make reproduce` does
     python -m figures.reproduce results     what `make results` does: the rows of finished quick and
-                                            full runs go into figures/ledger.csv, and README, RESULTS
-                                            and figures are rendered from it
+                                            full runs go into figures/ledger.csv, and README,
+                                            RESULTS and figures are rendered from it
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def run(mode: str) -> int:
 
 
 def publish() -> int:
-    """Rows of quick and full runs into the committed ledger; README, RESULTS and figures from it."""
+    """Rows of quick and full runs into the committed ledger; documents and figures from it."""
     for mode in ("quick", "full"):
         path = built(mode) / "ledger.csv"
         if path.is_file():
@@ -138,7 +138,8 @@ def publish() -> int:
 def main(arguments: list[str]) -> int:
     """Returns 0, 1 if something failed, 2 for a wrong command, 130 if it was stopped."""
     if arguments not in ([], ["results"]):
-        print(f"{' '.join(arguments)!r} is unknown here; give nothing, or: results", file=sys.stderr)
+        unknown = " ".join(arguments)
+        print(f"{unknown!r} is unknown here; give nothing, or: results", file=sys.stderr)
         return 2
     try:
         if arguments:

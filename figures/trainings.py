@@ -72,8 +72,9 @@ def side_by_side(function: Callable, jobs: Iterable, workers: int = 4, fresh: bo
                 raise RuntimeError(f"no job has ended for {duration(silent)}; given up: {running}")
             print(f"  still running, {duration(silent)} since the last news: {running}", flush=True)
     except BrokenProcessPool as error:
-        raise RuntimeError("a worker process was killed, perhaps because memory was short. Close "
-                           "other programs, or run it with fewer images, and start it again.") from error
+        raise RuntimeError(
+            "a worker process was killed, perhaps because memory was short. Close other programs, "
+            "or run it with fewer images, and start it again.") from error
     finally:
         if waiting:
             for process in multiprocessing.active_children():
@@ -97,7 +98,7 @@ def duration(seconds: float) -> str:
 
 def announced(results: Iterable[tuple], total: int,
               describe: Callable[[tuple, object], str]) -> Iterator[tuple]:
-    """Pass (job, result) on, and print one line each: what it was, its number, and the time left."""
+    """Pass (job, result) on, and print a line each: what it was, its number, and the time left."""
     start = time.monotonic()
     for number, (job, result) in enumerate(results, 1):
         rest = ""
@@ -106,12 +107,6 @@ def announced(results: Iterable[tuple], total: int,
             rest = f", about {duration(left)} left"
         print(f"[{number} of {total}{rest}] {describe(job, result)}", flush=True)
         yield job, result
-
-
-def run(method, dataset: data.Dataset, seeds: Iterable[int], mode: str,
-        others: Iterable[data.Dataset] = ()) -> pd.DataFrame:
-    """`evaluate.run`, as complete rows for the ledger."""
-    return evaluate.run(method, dataset, seeds, mode, others=others)
 
 
 def rows_on(name: str, at_most: int, mode: str) -> pd.DataFrame:
@@ -133,7 +128,7 @@ def rows_of(rows: pd.DataFrame, method) -> pd.DataFrame:
 def train(job: tuple) -> None:
     """One training on one split, judged into the ledger."""
     method, name, at_most, seed, mode = job
-    rows = run(method, data_download.load(name).thin(at_most), [seed], mode)
+    rows = evaluate.run(method, data_download.load(name).thin(at_most), [seed], mode)
     ledger.append(rows)
     columns = ["method", "variant", "task", "epoch", "dataset", "seed", "srcc", "minutes"]
     print(rows[columns].round(3).to_string(header=False, index=False), flush=True)
