@@ -90,6 +90,9 @@ class Encoder(nn.Module):
         freeze_batch_norms(self.net)
         return self
 
+    def extra_repr(self) -> str:
+        return f"count={self.count}, side={self.side}, spread={self.spread}"
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> `count` maps (B, channels[i], h_i, w_i)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):

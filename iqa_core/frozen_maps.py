@@ -95,9 +95,9 @@ def compute(dataset: Dataset, encoder: nn.Module, plan: CropPlan, references: bo
     """The maps of all images of a dataset, and of its references; what is on disk is not computed
     again.
 
-    The files lie in the cache folder, named by the dataset, the plan, the encoder's weights and the
-    code. An image is found again by its path, size and time of change: so all splits share them,
-    and a replaced image is computed anew. A run that is killed loses one image.
+    The files lie in the cache folder, named by the dataset, the plan, the encoder with its weights,
+    and the code. An image is found again by its path, size and time of change: so all splits share
+    them, and a replaced image is computed anew. A run that is killed loses one image.
 
     Args:
         dataset: any dataset.
@@ -120,7 +120,7 @@ def compute(dataset: Dataset, encoder: nn.Module, plan: CropPlan, references: bo
               for name in {*names, *reference_names} if name}
     shapes = _shapes(encoder, plan)
     crops = len(plan.cut(torch.zeros(1, 3, *[max(plan.size, 32)] * 2)))
-    store = RowStore(_path(dataset, encoder, plan), "float16")
+    store = RowStore(_path(dataset, encoder, plan, shapes), "float16")
     sizes: dict[str, tuple[int, int]] = {}
     with store:
         missing = [name for name in dict.fromkeys([*names, *reference_names])
@@ -139,9 +139,11 @@ def compute(dataset: Dataset, encoder: nn.Module, plan: CropPlan, references: bo
                       [stamps.get(name, "") for name in reference_names])
 
 
-def _path(dataset: Dataset, encoder: nn.Module, plan: CropPlan) -> Path:
+def _path(dataset: Dataset, encoder: nn.Module, plan: CropPlan, shapes: list[tuple[int, ...]]
+          ) -> Path:
+    # weights do not tell how an encoder pools, nor what a module without weights does
     made_of = (f"{Path(dataset.root).resolve()} {tuple(plan)} {encoders.fingerprint(encoder)} "
-               f"{files.code_hash(*_CODE)}")
+               f"{encoder} {shapes} {files.code_hash(*_CODE)}")
     digest = hashlib.sha256(made_of.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return files.cache_dir() / "maps" / f"{dataset.name}-{digest}"
 
