@@ -9,7 +9,7 @@ import warnings
 import data_download
 from data_download import health
 from data_download.get import get
-from iqa_core import files
+from iqa_core import console, files
 from iqa_core.data import DatasetError
 
 EXAMPLES = """examples:
@@ -31,7 +31,7 @@ def list_sets() -> None:
     table = data_download.overview().drop(columns=["title", "references"])
     here = set(data_download.available())
     table.insert(0, "here", ["yes" if name in here else "" for name in table.index])
-    files.show(table.to_string())
+    console.show(table.to_string())
 
 
 def info(name: str) -> None:
@@ -57,13 +57,13 @@ def info(name: str) -> None:
         fields["folder"] = str(files.data_root() / card.folder)
     lines = [f"{card.title}: {card.what}"]
     lines += [f"  {field:11}{value}" for field, value in fields.items() if value]
-    files.show(*lines)
+    console.show(*lines)
 
 
 def check(name: str, **scale) -> int:
     """Print the health report; 1 if there is a fault."""
     report = health.check(name, **scale)
-    files.show(*map(files.printable, str(report).splitlines()))
+    console.show(*map(console.printable, str(report).splitlines()))
     return int(bool(report.faults))
 
 
@@ -109,7 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     examine.add_argument("name", help="a dataset, or your own table (.csv, .tsv, .txt)")
     examine.add_argument("--low", type=float, help="lowest value of your scale")
     examine.add_argument("--high", type=float, help="highest value of your scale")
-    examine.add_argument("--lower-better", action="store_true", help="a large number means bad (DMOS)")
+    examine.add_argument("--lower-better", action="store_true",
+                         help="a large number means bad (DMOS)")
     make = commands.add_parser("make", help="make a set that needs no form and no password")
     make.add_argument("name", help="offline or tid2013-kodak")
     return parser
@@ -122,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0 all is well, 1 `check` found a fault, 2 nothing could be done, 130 stopped.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    files.plain_console()
+    console.plain_console()
     parser = _parser()
     if not arguments:
         parser.print_help(sys.stderr)
@@ -130,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: files.show(str(message), file=sys.stderr)
+            warnings.showwarning = lambda message, *_: console.show(str(message), file=sys.stderr)
             if given.command == "list":
                 list_sets()
             elif given.command == "info":
@@ -140,13 +141,13 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 return _get(given)
     except (ValueError, OSError) as error:  # the sentence is enough, a traceback would hide it
-        files.show(files.printable(str(error)), file=sys.stderr)
+        console.show(console.printable(str(error)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         what = "The same command starts again."
         if given.command == "get":
             what = "What was downloaded so far is kept; the same command goes on from there."
-        files.show(f"Stopped. {what}", file=sys.stderr)
+        console.show(f"Stopped. {what}", file=sys.stderr)
         return 130
     return 0
 

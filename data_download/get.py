@@ -54,9 +54,10 @@ def get(name: str, yes: bool = False, progress: bool = True) -> Path:
     place = downloads(name)
     choices = _choices(card, place)
     if not choices:
-        raise DownloadError(f"{card.title} cannot be downloaded by a program. {card.by_hand}".rstrip()
-                            + f" Official page: {card.source}. Place the file in {place} and "
-                            f"repeat, or unpack it into {folder}.")
+        by_hand = f" {card.by_hand}" if card.by_hand else ""
+        raise DownloadError(f"{card.title} cannot be downloaded by a program.{by_hand} Official "
+                            f"page: {card.source}. Place the file in {place} and repeat, or unpack "
+                            f"it into {folder}.")
     _ask(card, folder, choices[0], yes)
 
     def make(temporary: Path) -> None:
@@ -101,7 +102,8 @@ def _name(entry: dict) -> str:
 
 def _ask(card: Card, folder: Path, choice: Choice, yes: bool) -> None:
     """Show what is about to happen and what it obliges to; raise unless the answer is yes."""
-    sizes = [path.stat().st_size if path.is_file() else entry.get("bytes") for path, entry in choice]
+    sizes = [path.stat().st_size if path.is_file() else entry.get("bytes")
+             for path, entry in choice]
     size = readable(sum(sizes)) if all(sizes) else card.size or "not stated"
     print(f"{card.title}\n  size       {size}\n  licence    {card.licence}\n"
           f"  cite       {card.citation}\n  place      {folder}")

@@ -67,8 +67,8 @@ def find_name(text: str) -> str:
     ('kadid10k', 'clive', 'tid2013')
     """
     if "/" in str(text) or os.sep in str(text):
-        raise DatasetError(f"{text}: is no table and no name of a dataset. Give a table of your own "
-                           f"({', '.join(tables.SUFFIXES)}), or one of {', '.join(cards())}.")
+        raise DatasetError(f"{text}: is no table and no name of a dataset. Give a table of your "
+                           f"own ({', '.join(tables.SUFFIXES)}), or one of {', '.join(cards())}.")
     spellings = {}
     # Names come first: "TID2013, re-created from Kodak" is not TID2013.
     for card in cards().values():

@@ -61,9 +61,9 @@ def own_columns(frame: pd.DataFrame, title: str,
         if unknown.any():
             first = int(unknown.to_numpy().argmax())
             word = frame[chosen].iloc[first]
-            faults.append(Fault("split word", f"{title}: row {rows[first]}, column {chosen!r} holds "
-                                              f"{word!r}, which is no part ({unknown.sum()} such "
-                                              f"rows). Write {tables.PART_WORDS}."))
+            sentence = (f"{title}: row {rows[first]}, column {chosen!r} holds {word!r}, which is no "
+                        f"part ({unknown.sum()} such rows). Write {tables.PART_WORDS}.")
+            faults.append(Fault("split word", sentence))
         written = set(_texts(frame[chosen]))
         if written <= {"", "0", "1", "0.0", "1.0"} and written & {"1", "1.0"}:
             # The stack: this function, _own_dataset, inspect_csv or inspect_frame, from_csv or
@@ -276,7 +276,8 @@ def scale_of(raw_score: pd.Series, title: str, low: float | None,
     raw = pd.to_numeric(raw_score, errors="coerce").astype(float)
     raw = raw[np.isfinite(raw)]
     if raw.empty:
-        raise DatasetError(f"{title}: no score is a number, first {str(raw_score.iloc[0])!r} in row "
+        first = str(raw_score.iloc[0])
+        raise DatasetError(f"{title}: no score is a number, first {first!r} in row "
                            f"{raw_score.index[0]}. Write numbers into the column of scores.")
     if raw.min() == raw.max() and (low is None or high is None):
         raise DatasetError(f"{title}: all scores are {raw.min():g}, so they do not tell the scale. "

@@ -1,8 +1,9 @@
 """pyiqa's tables, in and out: a set's images, scores and parts in one text file.
 
-The convention is that of IQA-PyTorch (C. Chen, docs/Dataset_Preparation.md): `ref_name,dist_name,mos,std` where
-there are references, `img_name,mos,std` where not, then columns of splits. `mos` is the raw score in the range and
-DIRECTION OF THE SET, so a card has to say which. Three columns at the end are ours: content, distortion, level.
+The convention is that of IQA-PyTorch (C. Chen, docs/Dataset_Preparation.md):
+`ref_name,dist_name,mos,std` where there are references, `img_name,mos,std` where not, then columns
+of splits. `mos` is the raw score in the range and DIRECTION OF THE SET, so a card has to say which.
+Three columns at the end are ours: content, distortion, level.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ from iqa_core.tables import DatasetError
 if TYPE_CHECKING:
     from iqa_core.data import Dataset
 
-# Names that a column has in the tables at hand: KADID-10k and CSIQ write dmos, PIPAL hq_name and elo_score, FLIVE
-# img_name/patch_name.
-NAMES = {"image": ("dist_name", "img_name", "img_name/patch_name"), "reference": ("ref_name", "hq_name"),
-         "raw_score": ("mos", "dmos", "elo_score"), "std": ("std",)}
+# Names that a column has in the tables at hand: KADID-10k and CSIQ write dmos, PIPAL hq_name and
+# elo_score, FLIVE img_name/patch_name.
+NAMES = {
+    "image": ("dist_name", "img_name", "img_name/patch_name"),
+    "reference": ("ref_name", "hq_name"),
+    "raw_score": ("mos", "dmos", "elo_score"),
+    "std": ("std",),
+}
 OURS = ["content", "distortion", "level"]
 
 
@@ -33,7 +38,8 @@ def is_meta_info(path: str | Path) -> bool:
     return not set(NAMES["image"]).isdisjoint(tables.header(path))
 
 
-def read_meta_info(path: str | Path, folder: str | Path | None = None, split: str | None = None) -> pd.DataFrame:
+def read_meta_info(path: str | Path, folder: str | Path | None = None,
+                   split: str | None = None) -> pd.DataFrame:
     """Read a table of pyiqa's convention, with any separator, in the columns of a layout.
 
     Args:
@@ -50,7 +56,8 @@ def read_meta_info(path: str | Path, folder: str | Path | None = None, split: st
         row 1.
 
     Raises:
-        DatasetError: an absent or torn file, no such column, a score that is no number, an unknown part.
+        DatasetError: an absent or torn file, no such column, a score that is no number, an unknown
+            part.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "meta_info_Mine.csv")
@@ -59,38 +66,47 @@ def read_meta_info(path: str | Path, folder: str | Path | None = None, split: st
     [{'image': 'a.png', 'raw_score': 3.5, 'std': nan, 'split': 'test'}]
     """
     text = tables.read_text(path)
-    path, cells = text.path, text.cells
+    path = text.path
+    cells = text.cells
     table = pd.DataFrame(index=cells.index)
     for column, names in NAMES.items():
-        found = [cells[name] for name in names if name in cells]
-        if found and column in ("raw_score", "std"):
-            table[column] = _numbers(text, found[0])
-        elif found:
-            table[column] = found[0]
+        present = [name for name in names if name in cells]
+        if present and column in ("raw_score", "std"):
+            table[column] = _numbers(text, cells[present[0]])
+        elif present:
+            table[column] = cells[present[0]]
         elif column in ("image", "raw_score"):
-            raise DatasetError(f"{path}: has no column {' or '.join(map(repr, names))}; its columns are "
-                               f"{', '.join(map(repr, cells.columns))}. Rename them in the first "
-                               "line.")
+            raise DatasetError(f"{path}: has no column {' or '.join(map(repr, names))}; its "
+                               f"columns are {', '.join(map(repr, cells.columns))}. Rename them in "
+                               "the first line.")
     if "std" not in table:
         table["std"] = float("nan")
     if folder is not None:
-        tree = Tree(Path(folder))
+        tree = Tree(folder)
         for column in {"image", "reference"} & set(table):
-            slashes = table[column].str.replace("\\", "/", regex=False)
-            pairs = zip(table[column], slashes)
-            table[column] = [tree.find(name if name in tree else other) for name, other in pairs]
+            table[column] = [_find(tree, name) for name in table[column]]
 
     columns = [column for column in cells if "split" in column]
-    chosen = split or next((column for column in ("official_split", "split") if column in columns), None)
+    usual = [column for column in ("official_split", "split") if column in columns]
+    chosen = split or (usual[0] if usual else None)
     if chosen is not None:
         if chosen not in columns:
             raise DatasetError(f"{path}: has no column {chosen!r} to split by; choose from "
                                f"{', '.join(map(repr, columns)) or 'none'}.")
         table["split"] = _parts(path, cells[chosen])
     for column in OURS:
-        if column in cells:
-            table[column] = _levels(text, cells[column]) if column == "level" else cells[column]
-    return table.join(cells[[column for column in columns if column.startswith("ratio")]])
+        if column not in cells:
+            continue
+        table[column] = _levels(text, cells[column]) if column == "level" else cells[column]
+    random_splits = [column for column in columns if column.startswith("ratio")]
+    return table.join(cells[random_splits])
+
+
+def _find(tree: Tree, name: str) -> str:
+    """The path of a file by the end that a table names; backslashes are understood."""
+    if name in tree:
+        return tree.find(name)
+    return tree.find(name.replace("\\", "/"))
 
 
 def _numbers(text: tables.TextTable, column: pd.Series) -> pd.Series:
@@ -128,8 +144,9 @@ def _parts(path: Path, column: pd.Series) -> pd.Series:
 def write_meta_info(dataset: Dataset, path: str | Path) -> None:
     """Write a dataset as a table of pyiqa's convention, whole or not at all.
 
-    `mos` holds the raw scores in the range and DIRECTION OF THE SET. `read_meta_info` gives back the same image,
-    reference, raw_score, split, content, distortion and level. Paths start from `dataset.root`.
+    `mos` holds the raw scores in the range and DIRECTION OF THE SET. `read_meta_info` gives back
+    the same image, reference, raw_score, split, content, distortion and level. Paths start from
+    `dataset.root`.
 
     >>> import tempfile
     >>> from iqa_core import data
@@ -139,11 +156,15 @@ def write_meta_info(dataset: Dataset, path: str | Path) -> None:
     'ref_name,dist_name,mos,std,content,distortion,level'
     """
     table = dataset.table
-    names = {"reference": "ref_name", "image": "dist_name"} if dataset.card.reference else {"image": "img_name"}
+    if dataset.card.reference:
+        names = {"reference": "ref_name", "image": "dist_name"}
+    else:
+        names = {"image": "img_name"}
     out = table[[*names, "raw_score"]].rename(columns={**names, "raw_score": "mos"})
     out["std"] = table["std"] if "std" in table else float("nan")
     if (table["split"] != "").any():
         out["official_split"] = table["split"]
-    out = out.join(table[OURS + [column for column in table if column.startswith("ratio")]])
+    random_splits = [column for column in table if column.startswith("ratio")]
+    out = out.join(table[OURS + random_splits])
     with atomic(path) as temporary:
         out.to_csv(temporary, index=False)

@@ -24,8 +24,8 @@ ROW = "row"
 # in any case.
 COLUMNS = ("image", "reference", "score", "raw_score", "content", "split", "official_split",
            "distortion", "level")
-PYIQA_COLUMNS = ("dist_name", "img_name", "img_name/patch_name", "ref_name", "hq_name", "mos", "dmos",
-                 "elo_score", "std")
+PYIQA_COLUMNS = ("dist_name", "img_name", "img_name/patch_name", "ref_name", "hq_name", "mos",
+                 "dmos", "elo_score", "std")
 
 SEPARATORS = {"\t": "tab", ";": "semicolon", "|": "vertical bar", ",": "comma", " ": "space"}
 
@@ -154,7 +154,8 @@ def _decode(path: Path) -> tuple[str, str]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}). Correct its rights.") from error
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}). Correct its "
+                           "rights.") from error
     workbook = content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0"))
     if workbook or path.suffix.lower() in (".xlsx", ".xls", ".ods"):
         raise DatasetError(f"{path}: is a workbook, not a text table. Save its sheet as CSV (in "

@@ -265,3 +265,94 @@ def test_every_name_finds_itself():
 def test_an_unknown_name_gets_the_nearest(wrong, near):
     with pytest.raises(data.DatasetError, match=f"{wrong!r} is not a known dataset. Did you mean .*{near}"):
         data_download.load(wrong)
+
+
+# ---- any DataFrame -----------------------------------------------------------------------------
+
+
+def test_a_frame_gives_the_dataset_of_the_same_csv(own):
+    frame = pd.read_csv(own).assign(level=[0, 1, 2, 3, 4] * 2, distortion="grey", split="Train", seed=7)
+    frame.to_csv(own, index=False)
+    before = frame.copy()
+    by_frame = data.from_frame(frame, own.parent, low=0, high=100, higher_better=False)
+    by_csv = data.from_csv(own, low=0, high=100, higher_better=False)
+    pd.testing.assert_frame_equal(by_frame.table, by_csv.table, check_dtype=False)
+    pd.testing.assert_frame_equal(frame, before)  # it is not changed
+    assert by_frame.name == "own" and by_frame.root == own.parent and by_frame.card.reference
+    assert by_frame.reference(3).shape == (3, 24, 40)
+    again = data.Dataset.from_frame(by_frame.table, own.parent, "again", low=0, high=1)
+    assert again.scores.tolist() == by_frame.scores.tolist() and again.name == "again"
+
+
+@pytest.mark.parametrize("index", [list("abcdefghij"), [0] * 10, range(50, 60),
+                                   pd.MultiIndex.from_product([range(5), ["x", "y"]])])
+def test_the_index_of_a_frame_only_names_its_rows(own, index):
+    frame = pd.read_csv(own)
+    plain = data.from_frame(frame, own.parent)
+    indexed = data.from_frame(frame.set_axis(index), own.parent)
+    pd.testing.assert_frame_equal(indexed.table, plain.table)
+
+
+def test_columns_of_a_frame_in_any_case_with_paths_and_missing_values(own):
+    frame = pd.read_csv(own).rename(columns={"image": "Image", "score": " Score "})
+    frame["Image"] = [own.parent / name for name in frame["Image"]]  # paths, not texts
+    frame["reference"] = frame["reference"].where(frame.index < 8)
+    frame["level"] = [np.nan, 1.5] * 5
+    dataset = data.from_frame(frame, own.parent)
+    assert dataset.image(9).shape == (3, 24, 40)
+    assert [dataset.has_reference(row) for row in (7, 8)] == [True, False]
+    assert dataset.table["level"].tolist() == [0, 1.5] * 5
+
+
+@pytest.mark.parametrize("change, sentence", [
+    (dict(score=("e", np.nan)), "own: 1 of 10 scores are no number, first 'nan' of d4.png in row e. Correct"),
+    (dict(score=("e", "good")), "first 'good' of d4.png in row e. Correct or remove these rows."),
+    (dict(score=("e", 400)), "own: score 400 (d4.png) in row e does not fit the range 0 to 100"),
+    (dict(image=("e", None)), "own: the name of the image is missing in row e (1 such rows)."),
+    (dict(image=("e", "gone.png")), "gone.png: no such image (1 of 15 that the table names are missing) in row e"),
+    (dict(image=("e", "D4.png")), "d4.png is there: write that name"),
+    (dict(image=("e", "d3.png"), reference=("e", "c1.png")), "own: d3.png stands in rows d, e (1 such images)."),
+    (dict(reference=("e", "gone.png")), "gone.png: no such image"),
+    (dict(split=("e", "holdout")), "own: row e, column 'split' holds 'holdout', which is no part (1 such rows)."),
+    (dict(level=("e", "strong")), "own: row e, column 'level' holds 'strong', which is no number"),
+])
+def test_faults_of_a_frame_are_named_by_its_index(own, change, sentence):
+    frame = pd.read_csv(own).assign(split="train", level=1).astype(object).set_axis(list("abcdefghij"))
+    for column, (row, value) in change.items():
+        frame.loc[row, column] = value
+    with pytest.raises(data.DatasetError) as raised:
+        data.from_frame(frame, own.parent, low=0, high=100)
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize("frame, sentence", [
+    (pd.DataFrame({"file": ["a"], "score": [1]}), "own: has no column 'image'; its columns are 'file', 'score'. Rename"),
+    (pd.DataFrame({"image": [], "score": []}), "own: has no row"),
+    (pd.DataFrame([["a", 1, 2]], columns=["image", "score", "Score"]), "own: has 2 columns named 'score'"),
+    (pd.DataFrame({"image": ["a"], "score": ["x"]}), "own: no score is a number, first 'x' in row 0."),
+])
+def test_frames_that_are_no_table_of_images_are_said(tmp_path, frame, sentence):
+    with pytest.raises(data.DatasetError) as raised:
+        data.from_frame(frame, tmp_path)
+    assert sentence in str(raised.value)
+    with pytest.raises(data.DatasetError, match="absent: no such folder. Give the folder that the paths in mine"):
+        data.from_frame(pd.DataFrame({"image": ["a"], "score": [1]}), tmp_path / "absent", name="mine")
+
+
+def test_ones_without_twos_in_a_frame_are_said_to_the_caller(own):
+    frame = pd.read_csv(own).assign(split=[0, 1] * 5)
+    for read in (data.from_frame, data.Dataset.from_frame):
+        with pytest.warns(UserWarning, match="own: column 'split' holds 1, but no 2") as caught:
+            assert read(frame, own.parent).table["split"].tolist() == ["train", "val"] * 5
+        assert caught[0].filename == __file__
+
+
+def test_examples_have_contents_levels_and_falling_scores():
+    dataset = data.example(count=5, levels=3, height=40, width=48)
+    assert len(dataset) == 15 and dataset.image(14).shape == (3, 40, 48)
+    assert len(set(dataset.scores)) == 15 and 0 < dataset.scores.min() < dataset.scores.max() < 1
+    errors = [(dataset.image(row) - dataset.reference(row)).abs().mean().item() for row in range(15)]
+    for rows in (range(0, 3), range(12, 15)):  # the levels of one content
+        assert np.all(np.diff([errors[row] for row in rows]) > 0)
+    train, val, test = data.splits(dataset, 0)
+    assert (len(train), len(val), len(test)) == (9, 3, 3)

@@ -7,11 +7,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import report
 import yaml
 
 import data_download
 from data_download import layouts
+from figures import report
 
 ROOT = Path(__file__).parent.parent
 ASSERTING = {"raises", "warns", "assert_close", "assert_allclose"}

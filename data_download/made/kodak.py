@@ -1,7 +1,9 @@
-"""The Kodak photographs: found in `$IQA_DATA/kodak`, or downloaded once (15 MB), and checked by their pixels.
+"""The Kodak photographs: found in `$IQA_DATA/kodak`, or downloaded once (15 MB), and checked by
+their pixels.
 
 24 lossless images of 768 x 512 or 512 x 768 pixels, released by Kodak for unrestricted use. Mirrors
-compress the PNG files anew, so not the files but the decoded pixels are compared with the hashes below.
+compress the PNG files anew, so not the files but the decoded pixels are compared with the hashes
+below.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ SHA256 = (
 
 
 class KodakUnavailable(DatasetError):
-    """The Kodak photographs cannot be used. The message says why and what to do. A caller may go without."""
+    """The Kodak photographs cannot be used. The message says why and what to do. A caller may go
+    without."""
 
 
 def read(folder: str | Path, number: int) -> np.ndarray:
@@ -66,11 +69,15 @@ def read(folder: str | Path, number: int) -> np.ndarray:
     """
     path = Path(folder) / f"kodim{number:02d}.png"
     if not path.is_file():
-        raise KodakUnavailable(f"{path}: no such file. Place Kodak photograph {number} from {HOME} there.")
+        raise KodakUnavailable(
+            f"{path}: no such file. Place Kodak photograph {number} from {HOME} there."
+        )
     try:
         return _pixels(number, path)
     except ValueError as error:
-        raise KodakUnavailable(f"{path}: {error}. Replace it by the lossless image from {HOME}.") from error
+        raise KodakUnavailable(
+            f"{path}: {error}. Replace it by the lossless image from {HOME}."
+        ) from error
 
 
 def _pixels(number: int, path: Path) -> np.ndarray:
@@ -85,7 +92,8 @@ def _pixels(number: int, path: Path) -> np.ndarray:
 
 
 def kodak_folder() -> Path | None:
-    """The folder `$IQA_DATA/kodak` if it holds kodim01.png to kodim24.png; None if there is no such folder.
+    """The folder `$IQA_DATA/kodak` if it holds kodim01.png to kodim24.png; None if there is no such
+    folder.
 
     Raises:
         KodakUnavailable: the folder is there, but an image is missing. The message names the image.
@@ -96,8 +104,10 @@ def kodak_folder() -> Path | None:
     for number in range(1, 25):
         path = folder / f"kodim{number:02d}.png"
         if not path.is_file():
-            raise KodakUnavailable(f"{path}: no such file. Place Kodak photograph {number} from {HOME} "
-                                   "there, or remove the folder to download all 24.")
+            raise KodakUnavailable(
+                f"{path}: no such file. Place Kodak photograph {number} from {HOME} "
+                "there, or remove the folder to download all 24."
+            )
     return folder
 
 
@@ -107,7 +117,8 @@ def fetch_kodak(progress: bool = True) -> Path:
     Either all 24 images arrive, with the right pixels, or the folder is not made.
 
     Raises:
-        KodakUnavailable: no network, or no right images. The message says where to place them by hand.
+        KodakUnavailable: no network, or no right images. The message says where to place them by
+            hand.
     """
     folder = kodak_folder()
     if folder is not None:
@@ -122,8 +133,10 @@ def fetch_kodak(progress: bool = True) -> Path:
             return folder
     except (OSError, DownloadError) as error:
         reason = error.why if isinstance(error, Unavailable) else str(error).rstrip(".")
-    raise KodakUnavailable(f"The Kodak photographs could not be downloaded ({reason}). Place them by hand as "
-                           f"{folder / 'kodim01.png'} ... kodim24.png, from {HOME}.")
+    raise KodakUnavailable(
+        f"The Kodak photographs could not be downloaded ({reason}). Place them by hand as "
+        f"{folder / 'kodim01.png'} ... kodim24.png, from {HOME}."
+    )
 
 
 def _download(folder: Path, sources: list[str], progress: bool) -> None:
@@ -131,4 +144,7 @@ def _download(folder: Path, sources: list[str], progress: bool) -> None:
     for number in files.progress(range(1, 25), "Kodak", show=progress, unit="image"):
         name = f"kodim{number:02d}.png"
         urls = mirrored("kodak", name) + [source.format(number) for source in sources]
-        shutil.copy(fetch(urls, downloads("kodak") / name, verify=partial(_pixels, number), progress=False), folder)
+        shutil.copy(
+            fetch(urls, downloads("kodak") / name, verify=partial(_pixels, number), progress=False),
+            folder,
+        )

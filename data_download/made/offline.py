@@ -1,8 +1,9 @@
 """The offline set: a full-reference and no-reference training set that needs no download.
 
-Ten photographs that scikit-image and scikit-learn carry in their wheels, and eight drawn scenes, are put through
-the distortion bank. Each distorted image is labelled with a PROXY score: the mean human score of the same
-(type, level) cell in KADID-10k. No human saw these images; the 125 cell means are what the label can know.
+Ten photographs that scikit-image and scikit-learn carry in their wheels, and eight drawn scenes,
+are put through the distortion bank. Each distorted image is labelled with a PROXY score: the mean
+human score of the same (type, level) cell in KADID-10k. No human saw these images; the 125 cell
+means are what the label can know.
 """
 
 from __future__ import annotations
@@ -23,13 +24,19 @@ from iqa_core import distortions, files, images
 
 HEIGHT, WIDTH = 288, 384  # the smallest photograph is 300 x 451
 
-# package, file, and by how much to shrink it: large scans are shrunk so that a crop shows a scene, not a detail
+# package, file, and by how much to shrink it: large scans are shrunk so that a crop shows a scene,
+# not a detail
 PHOTOGRAPHS = {
-    "astronaut": ("skimage.data", "astronaut.png", 1), "chelsea": ("skimage.data", "chelsea.png", 1),
-    "coffee": ("skimage.data", "coffee.png", 1), "rocket": ("skimage.data", "rocket.jpg", 1),
-    "motorcycle": ("skimage.data", "motorcycle_left.png", 1), "retina": ("skimage.data", "retina.jpg", 3),
-    "tissue": ("skimage.data", "ihc.png", 1), "galaxies": ("skimage.data", "hubble_deep_field.jpg", 2),
-    "china": ("sklearn.datasets.images", "china.jpg", 1), "flower": ("sklearn.datasets.images", "flower.jpg", 1),
+    "astronaut": ("skimage.data", "astronaut.png", 1),
+    "chelsea": ("skimage.data", "chelsea.png", 1),
+    "coffee": ("skimage.data", "coffee.png", 1),
+    "rocket": ("skimage.data", "rocket.jpg", 1),
+    "motorcycle": ("skimage.data", "motorcycle_left.png", 1),
+    "retina": ("skimage.data", "retina.jpg", 3),
+    "tissue": ("skimage.data", "ihc.png", 1),
+    "galaxies": ("skimage.data", "hubble_deep_field.jpg", 2),
+    "china": ("sklearn.datasets.images", "china.jpg", 1),
+    "flower": ("sklearn.datasets.images", "flower.jpg", 1),
 }
 
 
@@ -40,8 +47,8 @@ def photograph(name: str) -> torch.Tensor:
     torch.Size([3, 288, 384])
     """
     package, file, shrink = PHOTOGRAPHS[name]
-    # The stored samples as they are: one photograph carries an Adobe RGB profile, and the scores that are measured on
-    # this set belong to these pixels.
+    # The stored samples as they are: one photograph carries an Adobe RGB profile, and the scores
+    # that are measured on this set belong to these pixels.
     with (resources.files(package) / file).open("rb") as stream, Image.open(stream) as image:
         x = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255
     if shrink > 1:
@@ -54,16 +61,21 @@ def _leaves(rng: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int)
     """Dead leaves: discs that cover one another, radii by a power law as in natural images."""
     for radius in sorted(8 / rng.uniform(0.04, 1, 1500), reverse=True):
         x, y = rng.uniform(0, w), rng.uniform(0, h)
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(rng.integers(20, 236, 3)))
+        draw.ellipse(
+            (x - radius, y - radius, x + radius, y + radius), fill=tuple(rng.integers(20, 236, 3))
+        )
 
 
 def _page(rng: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int) -> None:
     """A printed page: fine dark strokes on a light ground."""
     draw.rectangle((0, 0, w, h), fill=(244, 240, 230))
-    words = "quality distortion reference observer sharpness contrast colour noise edge texture score".split()
+    words = "quality distortion reference observer sharpness contrast colour noise edge texture"
+    words = [*words.split(), "score"]
     for row, top in enumerate(range(20, h, 44)):
         ink = (30, 30, 40) if row % 4 else (150, 30, 30)
-        draw.text((24, top), " ".join(rng.choice(words, 9)), fill=ink, font=ImageFont.load_default(28))
+        draw.text(
+            (24, top), " ".join(rng.choice(words, 9)), fill=ink, font=ImageFont.load_default(28)
+        )
 
 
 def _city(rng: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int) -> None:
@@ -71,12 +83,18 @@ def _city(rng: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int) -
     for y in range(h):
         draw.line((0, y, w, y), fill=(40 + 150 * y // h, 60 + 90 * y // h, 130 - 20 * y // h))
     for left in range(-20, w, 70):
-        width, top, shade = int(rng.integers(50, 110)), int(rng.integers(h // 5, h * 3 // 4)), int(rng.integers(25, 70))
+        width, top, shade = (
+            int(rng.integers(50, 110)),
+            int(rng.integers(h // 5, h * 3 // 4)),
+            int(rng.integers(25, 70)),
+        )
         draw.rectangle((left, top, left + width, h), fill=(shade, shade, shade + 12))
         for y in range(top + 12, h - 10, 24):
             for x in range(left + 8, left + width - 12, 20):
                 if rng.random() < 0.6:
-                    draw.rectangle((x, y, x + 9, y + 12), fill=(250, 215, int(rng.integers(80, 180))))
+                    draw.rectangle(
+                        (x, y, x + 9, y + 12), fill=(250, 215, int(rng.integers(80, 180)))
+                    )
 
 
 def _hills(rng: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int) -> None:
@@ -87,7 +105,9 @@ def _hills(rng: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int) 
     x = np.arange(w)
     for layer in range(6):
         phase, waves = rng.uniform(0, 6.3, 3), rng.uniform(1, 9, 3)
-        y = h * (0.3 + 0.12 * layer) + sum(h * 0.05 / (i + 1) * np.sin(waves[i] * x / w * 6.3 + phase[i]) for i in range(3))
+        y = h * (0.3 + 0.12 * layer) + sum(
+            h * 0.05 / (i + 1) * np.sin(waves[i] * x / w * 6.3 + phase[i]) for i in range(3)
+        )
         ground = (90 - 10 * layer, 140 - 15 * layer, 110 - 16 * layer)
         draw.polygon([(0, h), *zip(x.tolist(), y.tolist()), (w, h)], fill=ground)
 
@@ -95,7 +115,11 @@ def _hills(rng: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int) 
 def _plaid(rng: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int) -> None:
     """Woven cloth: crossing stripes in a regular pattern."""
     draw.rectangle((0, 0, w, h), fill=(150, 30, 45))
-    for step, width, colour in ((96, 30, (20, 60, 50)), (96, 6, (235, 220, 170)), (48, 3, (15, 20, 40))):
+    for step, width, colour in (
+        (96, 30, (20, 60, 50)),
+        (96, 6, (235, 220, 170)),
+        (48, 3, (15, 20, 40)),
+    ):
         offset = int(rng.integers(0, step))
         for x in range(offset, w, step):
             draw.rectangle((x, 0, x + width, h), fill=colour)
@@ -106,10 +130,16 @@ def _plaid(rng: np.random.Generator, draw: ImageDraw.ImageDraw, w: int, h: int) 
 
 def _glass(rng: np.random.Generator) -> np.ndarray:
     """Stained glass: Voronoi cells of saturated colour with dark lead lines."""
-    points, colours = rng.uniform(0, 1, (90, 2)) * [2 * HEIGHT, 2 * WIDTH], rng.uniform(0.1, 0.95, (90, 3))
+    points, colours = (
+        rng.uniform(0, 1, (90, 2)) * [2 * HEIGHT, 2 * WIDTH],
+        rng.uniform(0.1, 0.95, (90, 3)),
+    )
     pixels = np.indices((2 * HEIGHT, 2 * WIDTH)).transpose(1, 2, 0)
     distance, nearest = cKDTree(points).query(pixels, k=2)
-    return colours[nearest[..., 0]] * np.clip((distance[..., 1] - distance[..., 0]) / 6, 0.08, 1)[..., None]
+    return (
+        colours[nearest[..., 0]]
+        * np.clip((distance[..., 1] - distance[..., 0]) / 6, 0.08, 1)[..., None]
+    )
 
 
 def _clouds(rng: np.random.Generator) -> np.ndarray:
@@ -139,7 +169,8 @@ CONTENTS = (*PHOTOGRAPHS, *DRAWN, *COMPUTED)
 
 
 def scene(name: str) -> torch.Tensor:
-    """A drawn scene, (3, 288, 384) in [0, 1]; made at twice the size and averaged down, so edges are smooth.
+    """A drawn scene, (3, 288, 384) in [0, 1]; made at twice the size and averaged down, so edges
+    are smooth.
 
     >>> scene("hills").shape
     torch.Size([3, 288, 384])
@@ -155,15 +186,18 @@ def scene(name: str) -> torch.Tensor:
 
 
 def reference(name: str) -> torch.Tensor:
-    """One of the 18 undistorted images by its name in `CONTENTS`, rounded to 8 bits: (3, 288, 384) in [0, 1]."""
-    return images.from_uint8(images.to_uint8(photograph(name) if name in PHOTOGRAPHS else scene(name)))
+    """One of the 18 undistorted images by its name in `CONTENTS`, rounded to 8 bits: (3, 288, 384)
+    in [0, 1]."""
+    return images.from_uint8(
+        images.to_uint8(photograph(name) if name in PHOTOGRAPHS else scene(name))
+    )
 
 
 def make(folder: Path) -> None:
     """Write references, distorted images and `table.csv` into `folder`.
 
-    Every content meets every type at two of its five levels. Which two rotates with content and type, so each of
-    the 125 cells is met by about seven contents.
+    Every content meets every type at two of its five levels. Which two rotates with content and
+    type, so each of the 125 cells is met by about seven contents.
     """
     cells = kadid_cells().set_index(["type", "level"])["mean"]
     (folder / "references").mkdir()
@@ -177,11 +211,16 @@ def make(folder: Path) -> None:
             for step in (0, 2):
                 levels = [(c + number + step) % 5 + 1 for c in range(len(CONTENTS))]
                 generator = torch.Generator().manual_seed(100 * number + step)
-                names = [f"distorted/{name}_{number:02d}_{level}.png" for name, level in zip(CONTENTS, levels)]
+                names = [
+                    f"distorted/{name}_{number:02d}_{level}.png"
+                    for name, level in zip(CONTENTS, levels)
+                ]
                 batch = distortions.distort(x, kind, levels, generator)
                 list(pool.map(images.save, [folder / file for file in names], batch))
-                rows += [(file, f"references/{name}.png", cells[number, level], name, kind, level)
-                         for file, name, level in zip(names, CONTENTS, levels)]
+                rows += [
+                    (file, f"references/{name}.png", cells[number, level], name, kind, level)
+                    for file, name, level in zip(names, CONTENTS, levels)
+                ]
     columns = ["image", "reference", "raw_score", "content", "distortion", "level"]
     table = pd.DataFrame(rows, columns=columns).sort_values("image")
     table.to_csv(folder / "table.csv", index=False, float_format="%.4f")

@@ -1,16 +1,17 @@
-"""Fifteen distortion types of TID2013, level by level: what was done to a reference, as numpy operations.
+"""Fifteen distortion types of TID2013, level by level: what was done to a reference, as numpy
+operations.
 
-Six types have no chance in them and come out as the rated images themselves. Nine follow the same law at
-the same strength, with other random numbers or another encoder. Formulas and parameters were found by
-comparison with the PSNR and SSIM that the database publishes for every image. They are reconstructions: its
-authors released no code.
+Six types have no chance in them and come out as the rated images themselves. Nine follow the same
+law at the same strength, with other random numbers or another encoder. Formulas and parameters were
+found by comparison with the PSNR and SSIM that the database publishes for every image. They are
+reconstructions: its authors released no code.
 
-Evidence for the six: of 720 images, 715 meet the published PSNR at 4 decimals and five differ by 0.0001 dB;
-three files of the database that could be compared (one of type 10, two of type 18) are identical in every
-pixel.
+Evidence for the six: of 720 images, 715 meet the published PSNR at 4 decimals and five differ by
+0.0001 dB; three files of the database that could be compared (one of type 10, two of type 18) are
+identical in every pixel.
 
-Database: N. Ponomarenko et al., Image database TID2013: Peculiarities, results and perspectives, Signal
-Processing: Image Communication 30, 57-77, 2015.
+Database: N. Ponomarenko et al., Image database TID2013: Peculiarities, results and perspectives,
+Signal Processing: Image Communication 30, 57-77, 2015.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def round8(x: np.ndarray) -> np.ndarray:
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """10 log10(255^2 / mean squared error) of two uint8 arrays, over all that they hold. Higher = better.
+    """10 log10(255^2 / mean squared error) of two uint8 arrays, over all that they hold. Higher =
+    better.
 
     On (H, W, 3) it is TID2013's colour PSNR, on `luma` of both its luma PSNR.
     """
@@ -50,16 +52,20 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 def ycbcr(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """RGB (H, W, 3) in 0..255 to Y in 16..235 and Cb, Cr in 16..240: BT.601, not rounded.
 
-    The order of the sums decides how exact halves round. This order is the one that meets the published
-    values.
+    The order of the sums decides how exact halves round. This order is the one that meets the
+    published values.
     """
     r, g, b = np.moveaxis(rgb.astype(np.float64), -1, 0)
-    return (65.481 / 255 * r + 128.553 / 255 * g + 24.966 / 255 * b + 16,
-            -37.797 / 255 * r - 74.203 / 255 * g + 112 / 255 * b + 128,
-            112 / 255 * r - 93.786 / 255 * g - 18.214 / 255 * b + 128)
+    return (
+        65.481 / 255 * r + 128.553 / 255 * g + 24.966 / 255 * b + 16,
+        -37.797 / 255 * r - 74.203 / 255 * g + 112 / 255 * b + 128,
+        112 / 255 * r - 93.786 / 255 * g - 18.214 / 255 * b + 128,
+    )
 
 
-TO_RGB = 255 * np.linalg.inv([[65.481, 128.553, 24.966], [-37.797, -74.203, 112], [112, -93.786, -18.214]])
+TO_RGB = 255 * np.linalg.inv(
+    [[65.481, 128.553, 24.966], [-37.797, -74.203, 112], [112, -93.786, -18.214]]
+)
 
 
 def to_rgb(y: np.ndarray, cb: np.ndarray, cr: np.ndarray) -> np.ndarray:
@@ -76,8 +82,9 @@ def luma(rgb: np.ndarray) -> np.ndarray:
     return round8(ycbcr(rgb)[0])
 
 
-# One function a type. It gets the reference (H, W, 3) uint8, its number, and five random generators, one a
-# level, and yields five uint8 images, level 1 to 5.
+# One function a type. It gets the reference (H, W, 3) uint8, its number, and five random
+# generators, one a level, and yields five uint8 images, level 1 to 5.
+
 
 def _additive_gaussian_noise(r, number, rngs):
     return (round8(r + rng.normal(0, v**0.5, r.shape)) for v, rng in zip(VARIANCES, rngs))
@@ -88,7 +95,9 @@ def _colour_component_noise(r, number, rngs):
     for target, share, rng in zip(TARGETS, (0.333, 0.335, 0.343, 0.341, 0.347), rngs):
         v = 255**2 / 10 ** (target / 10)
         scales = np.sqrt([v / 12, share * v, share * v])
-        yield round8(to_rgb(*(plane + rng.normal(0, s, plane.shape) for plane, s in zip(ycbcr(r), scales))))
+        yield round8(
+            to_rgb(*(plane + rng.normal(0, s, plane.shape) for plane, s in zip(ycbcr(r), scales)))
+        )
 
 
 def _scaled(noise: np.ndarray, variance: float) -> np.ndarray:
@@ -97,15 +106,22 @@ def _scaled(noise: np.ndarray, variance: float) -> np.ndarray:
 
 def _spatially_correlated_noise(r, number, rngs):
     for v, rng in zip(VARIANCES, rngs):
-        yield round8(r + _scaled(ndimage.uniform_filter(rng.standard_normal(r.shape), (3, 3, 1)), v))
+        yield round8(
+            r + _scaled(ndimage.uniform_filter(rng.standard_normal(r.shape), (3, 3, 1)), v)
+        )
 
 
 def _masked_noise(r, number, rngs):
     """Noise that is stronger where the image is busy and hides it."""
     y = ycbcr(r)[0]
-    deviation = np.sqrt(np.maximum(ndimage.uniform_filter(y**2, 9) - ndimage.uniform_filter(y, 9) ** 2, 0))
+    deviation = np.sqrt(
+        np.maximum(ndimage.uniform_filter(y**2, 9) - ndimage.uniform_filter(y, 9) ** 2, 0)
+    )
     mask = (deviation[..., None] + 0.5) ** 0.9
-    return (round8(r + _scaled(mask * rng.standard_normal(r.shape), v)) for v, rng in zip(VARIANCES, rngs))
+    return (
+        round8(r + _scaled(mask * rng.standard_normal(r.shape), v))
+        for v, rng in zip(VARIANCES, rngs)
+    )
 
 
 def _high_frequency_noise(r, number, rngs):
@@ -122,7 +138,8 @@ def _impulse_noise(r, number, rngs):
 
 
 def _quantization_noise(r, number, rngs):
-    # np.round rounds halves to even: with half up, the luma PSNR of level 5 misses the published value
+    # np.round rounds halves to even: with half up, the luma PSNR of level 5 misses the published
+    # value
     return (round8(np.round(r / step) * step) for step in (19, 27, 39, 55, 76))
 
 
@@ -149,7 +166,8 @@ def _through(image: Image.Image, file_format: str, **options) -> np.ndarray:
 
 
 def jpeg_tables(quality: int) -> list[list[int]]:
-    """The quantization tables of a JPEG quality, not limited to 255: TID2013's encoder did not limit them.
+    """The quantization tables of a JPEG quality, not limited to 255: TID2013's encoder did not
+    limit them.
 
     >>> max(jpeg_tables(4)[0]), min(jpeg_tables(80)[0])
     (1513, 4)
@@ -160,19 +178,33 @@ def jpeg_tables(quality: int) -> list[list[int]]:
 
 def _jpeg(r, number, rngs):
     for quality in (80, 60, 23, 8, 4):
-        # progressive: the same pixels; in a sequential file libjpeg would complain about tables above 255
-        yield _through(Image.fromarray(r), "JPEG", qtables=jpeg_tables(quality), subsampling=2,
-                       progressive=True)
+        # progressive: the same pixels; in a sequential file libjpeg would complain about tables
+        # above 255
+        yield _through(
+            Image.fromarray(r),
+            "JPEG",
+            qtables=jpeg_tables(quality),
+            subsampling=2,
+            progressive=True,
+        )
 
 
 def _jpeg2000(r, number, rngs):
-    """The quality demanded of the encoder is corrected until the image lies just above the target."""
+    """The quality demanded of the encoder is corrected until the image lies just above the
+    target."""
     for target in TARGETS:
         demand, kept = float(target), (np.inf, None)
         tries = 0
         while kept[0] > 0.05 and (tries < 6 or kept[1] is None):
-            x = _through(Image.fromarray(r), "JPEG2000", irreversible=True, mct=1, num_resolutions=6,
-                         quality_mode="dB", quality_layers=[demand])
+            x = _through(
+                Image.fromarray(r),
+                "JPEG2000",
+                irreversible=True,
+                mct=1,
+                num_resolutions=6,
+                quality_mode="dB",
+                quality_layers=[demand],
+            )
             excess = psnr(x, r) - target
             kept = (excess, x) if 0 <= excess <= kept[0] else kept
             demand, tries = max(demand + 0.03 - excess, 1), tries + 1
@@ -188,16 +220,17 @@ def _contrast_change(r, number, rngs):
 
 
 def saturate(y: np.ndarray, cb: np.ndarray, cr: np.ndarray, k: float) -> np.ndarray:
-    """Scale the colour of rounded Y, Cb, Cr by k: 1 keeps it, 0 gives grey, -1 the opposite. uint8 RGB."""
+    """Scale the colour of rounded Y, Cb, Cr by k: 1 keeps it, 0 gives grey, -1 the opposite. uint8
+    RGB."""
     return round8(to_rgb(y, *(round8(128 + k * (c - 128.0)).astype(np.float64) for c in (cb, cr))))
 
 
 def _colour_saturation(r, number, rngs):
     """k is found by halving [-1, 1] until the published colour PSNR is met at 4 decimals.
 
-    The halving must start from [-1, 1]: it then visits the k that the database's authors stopped at (3/32 for
-    reference 4, level 5). The PSNR jumps as k moves, so another search finds other images of nearly that
-    PSNR.
+    The halving must start from [-1, 1]: it then visits the k that the database's authors stopped at
+    (3/32 for reference 4, level 5). The PSNR jumps as k moves, so another search finds other images
+    of nearly that PSNR.
     """
     planes = [round8(plane).astype(np.float64) for plane in ycbcr(r)]
     for target in _saturation_targets().loc[number]:
@@ -217,7 +250,8 @@ def _colour_saturation(r, number, rngs):
 
 @cache
 def _saturation_targets() -> pd.DataFrame:
-    """Colour PSNR of type 18, a row a reference: from the database's own file metrics_values/PSNRc.txt."""
+    """Colour PSNR of type 18, a row a reference: from the database's own file
+    metrics_values/PSNRc.txt."""
     return pd.read_csv(Path(__file__).with_name("tid2013-type18-psnr.csv"), index_col="reference")
 
 
@@ -234,7 +268,8 @@ def _multiplicative_noise(r, number, rngs):
 def _colour_quantization_dither(r, number, rngs):
     """A palette of the size whose dithered image comes nearest to the target.
 
-    The palette is chosen on every second pixel of every second row: a third of the time, at most 0.4 dB less.
+    The palette is chosen on every second pixel of every second row: a third of the time, at most
+    0.4 dB less.
     """
     image, few, tried = Image.fromarray(r), Image.fromarray(r[::2, ::2]), {}
 
@@ -263,11 +298,17 @@ TYPES = {
     1: ("additive_gaussian_noise", _additive_gaussian_noise),
     2: ("colour_component_noise", _colour_component_noise),
     3: ("spatially_correlated_noise", _spatially_correlated_noise),
-    4: ("masked_noise", _masked_noise), 5: ("high_frequency_noise", _high_frequency_noise),
-    6: ("impulse_noise", _impulse_noise), 7: ("quantization_noise", _quantization_noise),
-    8: ("gaussian_blur", _gaussian_blur), 10: ("jpeg", _jpeg), 11: ("jpeg2000", _jpeg2000),
-    16: ("mean_shift", _mean_shift), 17: ("contrast_change", _contrast_change),
-    18: ("colour_saturation", _colour_saturation), 19: ("multiplicative_noise", _multiplicative_noise),
+    4: ("masked_noise", _masked_noise),
+    5: ("high_frequency_noise", _high_frequency_noise),
+    6: ("impulse_noise", _impulse_noise),
+    7: ("quantization_noise", _quantization_noise),
+    8: ("gaussian_blur", _gaussian_blur),
+    10: ("jpeg", _jpeg),
+    11: ("jpeg2000", _jpeg2000),
+    16: ("mean_shift", _mean_shift),
+    17: ("contrast_change", _contrast_change),
+    18: ("colour_saturation", _colour_saturation),
+    19: ("multiplicative_noise", _multiplicative_noise),
     22: ("colour_quantization_dither", _colour_quantization_dither),
 }
 EXACT = (7, 8, 10, 16, 17, 18)  # types without chance: the rated images themselves
@@ -276,8 +317,8 @@ EXACT = (7, 8, 10, 16, 17, 18)  # types without chance: the rated images themsel
 def distort(r: np.ndarray, kind: int, number: int) -> Iterator[np.ndarray]:
     """Levels 1 to 5 of one type.
 
-    Each image has its own seed, made of its number, type and level. So it does not depend on what is made
-    before it.
+    Each image has its own seed, made of its number, type and level. So it does not depend on what
+    is made before it.
 
     Args:
         r: the reference, uint8 (H, W, 3).
@@ -285,10 +326,11 @@ def distort(r: np.ndarray, kind: int, number: int) -> Iterator[np.ndarray]:
         number: the reference's number: impulse noise and colour saturation depend on it.
 
     Yields:
-        Five uint8 images (H, W, 3), mild to strong. In contrast change, levels 2 and 4 are increases, the
-        others decreases.
+        Five uint8 images (H, W, 3), mild to strong. In contrast change, levels 2 and 4 are
+        increases, the others decreases.
 
-    >>> [int(x.mean()) for x in distort(np.full((8, 8, 3), 100, dtype=np.uint8), 16, 1)]  # mean shift
+    >>> grey = np.full((8, 8, 3), 100, dtype=np.uint8)
+    >>> [int(x.mean()) for x in distort(grey, 16, 1)]  # mean shift
     [94, 110, 80, 130, 60]
     """
     rngs = [np.random.default_rng((2013, number, kind, level)) for level in range(1, 6)]
