@@ -1,4 +1,4 @@
-"""What the benchmarks share: photographs to work on, seconds, memory, and the machine in one line."""
+"""What the benchmarks share: photographs, seconds, memory, and the machine in one line."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import torch
 import torch.nn.functional as F
 from skimage import data
 
+import figures.machine
 from figures import FOLDER
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def machine() -> str:
-    """CPU model, threads, device and versions in one line."""
-    info = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
-    cpu = model[1] if model else platform.processor()
-    device = torch.cuda.get_device_name() if DEVICE == "cuda" else "no GPU"
-    return (f"{cpu}, {torch.get_num_threads()} threads, {device}, "
-            f"torch {torch.__version__}, {platform.system()}")
+    """The GPU, or CPU and threads, and versions in one line."""
+    if DEVICE == "cuda":
+        hardware = torch.cuda.get_device_name()
+    else:
+        hardware = f"{figures.machine.hardware()}, no GPU"
+    return f"{hardware}, torch {torch.__version__}, {platform.system()}"
 
 
 def photographs(size: int, count: int) -> torch.Tensor:
@@ -38,6 +38,24 @@ def photographs(size: int, count: int) -> torch.Tensor:
         photo = F.interpolate(photo, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
         photos.append(photo[0])
     return torch.stack([photos[i % 3].roll((37 * i, 23 * i), (1, 2)) for i in range(count)])
+
+
+def training_batch(method, first: int = 0) -> dict:
+    """A batch of photographs for `method.loss`, with their maps where the encoder is frozen.
+
+    Args:
+        method: with its network built.
+        first: number of the first image.
+    """
+    config = method.config
+    device = next(method.net.parameters()).device
+    x = photographs(config.crop, config.batch).to(device)  # (B, 3, crop, crop)
+    batch = {"x": x, "x_ref": x, "score": torch.rand(config.batch, device=device),
+             "row": torch.arange(first, first + config.batch, device=device)}
+    if config.frozen:
+        maps = method.net.encoder(x)
+        batch |= {"maps": maps, "ref_maps": maps}
+    return batch
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -59,7 +77,10 @@ def memory_gb(kind: str) -> float:
 
 
 def plain(name: str) -> ModuleType:
-    """A plain implementation of the same equations, `plain_distortions` or `plain_yoto`, which lives with the tests."""
+    """A plain implementation of the same equations, `plain_distortions` or `plain_yoto`.
+
+    They live with the tests.
+    """
     tests = str(FOLDER.parent / "tests")
     if tests not in sys.path:
         sys.path.append(tests)

@@ -85,7 +85,7 @@ def methods(mode: str) -> dict[str, Measured]:
         configs[f"consistency {rule}"] = dataclasses.replace(config, rule=rule)
     arms = {name: Measured(name, each) for name, each in configs.items()}
     for share in reversed(SHARES):
-        few = dataclasses.replace(config, labels=share, crops=round(VISITS[mode] / share))
+        few = dataclasses.replace(config, labels=share, crops_per_epoch=round(VISITS[mode] / share))
         baseline = with_share("baseline", share)
         consistency = with_share(FULL, share)
         extended = f"{consistency}, {UNLABELLED}"
