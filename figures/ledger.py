@@ -1,49 +1,61 @@
-"""The ledger: every measured number in one CSV file. Tables and figures are rendered from it; none is typed.
+"""The ledger: every measured number in one CSV file, from which tables and figures are rendered.
 
-One row is one method on one split. `protocol.run` makes the rows, `append` files them, `leaderboard` shows them. A
-killed process or two writers at once lose nothing: rows are merged under a lock, and the file is replaced whole.
+One row is one kind of score of one training on one split. `evaluate.run` makes the rows, `append`
+files them, `leaderboard` shows them. A killed process or two writers at once lose nothing: rows are
+merged under a lock, and the file is replaced whole.
 """
 
 import csv
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
 
-from iqa_core.files import atomic, locked
+from figures import machine
 from iqa_core.evaluate import summary
+from iqa_core.files import atomic, locked
 
-KEY = ["dataset", "split", "mode", "method", "variant", "seed", "images"]  # also the order of the rows
-COLUMNS = ["method", "variant", "dataset", "images", "split", "seed", "mode", "srcc", "plcc", "plcc_logistic",
-           "krcc", "rmse", "n", "n_train", "minutes", "memory_mb", "hardware", "version", "date"]
-CLAIM_COLUMNS = ["claim", "paper", "text", "dataset", "measure", "effect", "low", "high", "pairs", "verdict", "remark"]
-_WHOLE = ["images", "seed", "n", "n_train"]
-_DECIMAL = ["srcc", "plcc", "plcc_logistic", "krcc", "rmse", "minutes", "memory_mb"]
-_RANK = {"full": 0, "quick": 1, "smoke": 2}  # the leaderboard shows the most thorough mode that was run
+# What tells rows apart, and the order in which they stand in the file.
+KEY = ["dataset", "split", "mode", "method", "variant", "task", "epoch", "trained_on", "hash",
+       "seed", "repeat", "images"]
+COLUMNS = ["method", "variant", "task", "epoch", "trained_on", "hash", "dataset", "images", "split",
+           "seed", "repeat", "mode", "srcc", "plcc", "plcc_logistic", "krcc", "srcc_within", "rmse",
+           "n", "n_train", "n_part", "minutes", "memory_mb", "hardware", "version", "date"]
+CLAIM_COLUMNS = ["claim", "paper", "text", "dataset", "measure", "primary", "margin", "effect",
+                 "low", "high", "p", "p_equivalent", "splits", "repeats", "n", "s_split", "s_seed",
+                 "overlap", "verdict", "splits_needed", "remark"]
+_WHOLE = ["images", "seed", "repeat", "n", "n_train", "n_part"]
+_DECIMAL = ["srcc", "plcc", "plcc_logistic", "krcc", "srcc_within", "rmse", "minutes", "memory_mb"]
+_RANK = {"full": 0, "quick": 1, "smoke": 2}  # the leaderboard shows the most thorough mode
 
 
 def default_path() -> Path:
-    """`figures/ledger.csv` of the checkout around the current directory, else of the current directory."""
+    """`figures/ledger.csv` of the checkout around the current directory, else below it."""
     here = Path.cwd()
-    checkouts = (f for f in (here, *here.parents) if (f / "figures").is_dir() and (f / "iqa_core").is_dir())
-    return next(checkouts, here) / "figures" / "ledger.csv"
+    for folder in (here, *here.parents):
+        if (folder / "figures").is_dir() and (folder / "iqa_core").is_dir():
+            return folder / "figures" / "ledger.csv"
+    return here / "figures" / "ledger.csv"
 
 
 def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """The columns of a ledger in their order and types; anything else is one clear sentence."""
-    missing, unknown = [c for c in COLUMNS if c not in frame], [c for c in frame if c not in COLUMNS]
+    missing = [column for column in COLUMNS if column not in frame]
+    unknown = [str(column) for column in frame if column not in COLUMNS]
     if missing or unknown:
         raise ValueError(f"{where}: no ledger rows (missing columns: {', '.join(missing) or 'none'}; "
-                         f"unknown: {', '.join(map(str, unknown)) or 'none'}). Use protocol.run's rows.")
-    texts = [c for c in COLUMNS if c not in _WHOLE + _DECIMAL]
+                         f"unknown: {', '.join(unknown) or 'none'}). Use evaluate.run's rows.")
+    texts = [column for column in COLUMNS if column not in _WHOLE + _DECIMAL]
     frame = frame[COLUMNS].assign(**frame[texts].fillna("").astype(str))
     for column in _WHOLE + _DECIMAL:
         try:
             values = pd.to_numeric(frame[column].mask(frame[column] == "")).astype(float)
-            frame[column] = values.round(4) if column in _DECIMAL else values.astype("int64")
+            whole = column in _WHOLE
+            frame[column] = values.astype("int64") if whole else values.round(4)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{where}: column {column} holds something that is no number ({error}). Correct "
-                             "it, or restore the file from version control.") from error
+            raise ValueError(f"{where}: column {column} holds something that is no number ({error}). "
+                             "Correct it, or restore the file from version control.") from error
     return frame
 
 
@@ -54,7 +66,7 @@ def read(path: str | Path | None = None) -> pd.DataFrame:
         path: the CSV file; default `default_path()`.
 
     Returns:
-        DataFrame, one row a (dataset, split, mode, method, variant, seed, images).
+        DataFrame, one row a `KEY`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -62,40 +74,55 @@ def read(path: str | Path | None = None) -> pd.DataFrame:
     """
     path = Path(path or default_path())
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no ledger yet. Run a notebook, which appends to it, or give path=.")
+        raise FileNotFoundError(f"{path}: no ledger yet. Run a notebook, which appends to it, or "
+                                "give path=.")
     text = path.read_text("utf-8")
-    rows = list(csv.reader(text.splitlines()))  # pandas would fill a row that was cut short with NaN
+    rows = list(csv.reader(text.splitlines()))  # pandas would fill a torn row with NaN
     torn = [number for number, row in enumerate(rows, 1) if len(row) != len(rows[0])]
     if torn or not text.endswith("\n"):
-        raise ValueError(f"{path}: line {(torn or [len(rows)])[0]} is cut short or too long. Delete "
-                         "that line, or restore the file from version control.")
+        line = torn[0] if torn else len(rows)
+        raise ValueError(f"{path}: line {line} is cut short or too long. Delete that line, or "
+                         "restore the file from version control.")
     return _checked(pd.DataFrame(rows[1:], columns=rows[0]), str(path))
 
 
+def describe(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `evaluate.run` with what they were measured with: machine, version and date.
+
+    `memory_mb` is the peak of this process so far (of the GPU, if it has used one).
+    """
+    return rows.assign(memory_mb=machine.peak_memory_mb(), hardware=machine.hardware(),
+                       version=machine.version(), date=date.today().isoformat())
+
+
 def append(rows: pd.DataFrame, path: str | Path | None = None) -> Path:
-    """Add rows to the ledger. Rows with the same key (`KEY`) replace the older ones; all others are kept.
+    """Add rows to the ledger. Rows of the same key (`KEY`) replace the older ones; the rest stays.
 
     Args:
-        rows: DataFrame with the columns `COLUMNS`, as `protocol.run` returns it.
+        rows: as `evaluate.run` returns them, or with the columns that `describe` adds.
         path: the CSV file; default `default_path()`. It is made if there is none.
 
     Returns:
         The path that was written.
 
     Raises:
-        ValueError: missing or unknown columns, or a file at `path` that is no ledger. It is left as it was.
+        ValueError: missing or unknown columns, or a file at `path` that is no ledger. It is left as
+            it was.
 
     >>> import tempfile
-    >>> row = dict.fromkeys(COLUMNS, "") | {"method": "PSNR", "images": 9, "n": 9, "n_train": 0, "seed": 0}
+    >>> row = dict.fromkeys(COLUMNS, "") | dict.fromkeys(_WHOLE, 0) | {"method": "PSNR"}
     >>> path = append(pd.DataFrame([row | {"srcc": 0.5}]), tempfile.mkdtemp() + "/ledger.csv")
     >>> path = append(pd.DataFrame([row | {"srcc": 0.6}, row | {"seed": 1, "srcc": 0.7}]), path)
     >>> read(path)[["method", "seed", "srcc"]].values.tolist()
     [['PSNR', 0, 0.6], ['PSNR', 1, 0.7]]
     """
+    if "hardware" not in rows:
+        rows = describe(rows)
     return merge(Path(path or default_path()), _checked(rows, "append"), KEY, read)
 
 
-def merge(path: Path, rows: pd.DataFrame, key: list[str], reader: Callable[[Path], pd.DataFrame] = pd.read_csv) -> Path:
+def merge(path: Path, rows: pd.DataFrame, key: list[str],
+          reader: Callable[[Path], pd.DataFrame] = pd.read_csv) -> Path:
     """Put rows into a CSV file, in the order of their keys; one that is there already is replaced.
 
     The file is written whole or not at all, and writers take turns.
@@ -109,8 +136,10 @@ def merge(path: Path, rows: pd.DataFrame, key: list[str], reader: Callable[[Path
         path.
 
     >>> import tempfile
-    >>> path, row = Path(tempfile.mkdtemp()) / "own.csv", pd.DataFrame({"seed": [1], "value": [0.5]})
-    >>> pd.read_csv(merge(merge(path, row, ["seed"]), row.assign(value=0.7), ["seed"])).values.tolist()
+    >>> path = Path(tempfile.mkdtemp()) / "own.csv"
+    >>> row = pd.DataFrame({"seed": [1], "value": [0.5]})
+    >>> path = merge(path, row, ["seed"])
+    >>> pd.read_csv(merge(path, row.assign(value=0.7), ["seed"])).values.tolist()
     [[1.0, 0.7]]
     """
     with locked(path):
@@ -123,47 +152,84 @@ def merge(path: Path, rows: pd.DataFrame, key: list[str], reader: Callable[[Path
 
 
 def leaderboard(path: str | Path | None = None) -> pd.DataFrame:
-    """One line a method: medians over the seeds, from its most thorough mode (full, else quick, else smoke).
+    """One line a method: medians over its splits, from its most thorough mode (full, quick, smoke).
+
+    Results are those of the last epoch, of trainings on the same set with all scores of the training
+    part; what else was tried stays in the ledger. Of several sizes of a set that with the most
+    seeds counts, then the largest; of several settings of equal name (`hash`) the latest.
 
     Args:
         path: the CSV file; default `default_path()`.
 
     Returns:
-        DataFrame sorted by dataset, then by median SRCC, best first. Variants "... best epoch", "... of the scores"
-        and "... from another set" stay in the ledger: results are those of the last epoch, with all scores of the
-        training part, on the same set. Of several sizes of a set that with the most seeds counts, then the largest.
-        "SRCC" is text: the median and, with several seeds, the quartiles. HIGHER = BETTER in SRCC, PLCC, PLCC
-        logistic and KRCC.
+        DataFrame sorted by dataset, then by median SRCC, best first. "SRCC" is text: the median
+        and, with several seeds, the quartiles. "SRCC within" (contents) is there if any row has it.
+        HIGHER = BETTER in SRCC, PLCC, PLCC logistic and KRCC.
 
     Raises:
         FileNotFoundError, ValueError: as `read`.
     """
-    rows = read(path).loc[lambda table: ~table["variant"].str.contains("best epoch$|of the scores|, from ")]
-    of = ["dataset", "split", "method", "variant", "mode"]
-    size = rows.groupby([*of, "images"])["seed"].transform("count") + rows["images"] / 1e9  # seeds first, then pictures
-    table = summary(rows[size == size.groupby([rows[c] for c in of]).transform("max")])
-    rank = table["mode"].map(_RANK).fillna(len(_RANK))
-    best = rank.groupby([table[c] for c in ("dataset", "split", "method", "variant")]).transform("min")
-    table = table[rank == best].reset_index(drop=True)
-    spread = [f"{row.srcc:.3f}" + (f" [{row.srcc_25:.3f}, {row.srcc_75:.3f}]" if row.seeds > 1 else "")
-              for row in table.itertuples()]
-    return pd.DataFrame({**table[["dataset", "split", "method", "variant", "mode"]], "SRCC": spread, "PLCC": table["plcc"],
-        "PLCC logistic": table["plcc_logistic"], "KRCC": table["krcc"], "seeds": table["seeds"],
-        "n": table["n"].astype(int)}).round(3)
+    rows = read(path)
+    own = (rows["trained_on"] == "") | (rows["trained_on"] == rows["dataset"])
+    all_labels = rows["n_train"] == rows["n_part"]
+    rows = rows[own & all_labels & (rows["epoch"] == "last")]
+    same = ["dataset", "split", "method", "variant", "task"]
+    rank = rows["mode"].map(_RANK).fillna(len(_RANK))
+    rows = rows[rank == _best_in_group(rows, same, rank, "min")]
+    seeds = rows.groupby([*same, "mode", "hash", "images"])["seed"].transform("nunique")
+    rows = rows[seeds == _best_in_group(rows, same, seeds, "max")]
+    for column in ("images", "date"):
+        rows = rows[rows[column] == _best_in_group(rows, same, rows[column], "max")]
+    table = summary(rows)
+    columns = {column: table[column] for column in [*same, "mode"]}
+    columns["SRCC"] = [_median_and_quartiles(row) for row in table.itertuples()]
+    if table["srcc_within"].notna().any():
+        columns["SRCC within"] = table["srcc_within"]
+    columns |= {"PLCC": table["plcc"], "PLCC logistic": table["plcc_logistic"],
+                "KRCC": table["krcc"], "seeds": table["seeds"], "n": table["n"].astype(int)}
+    return pd.DataFrame(columns).round(3)
+
+
+def _best_in_group(rows: pd.DataFrame, same: list[str], values: pd.Series, best: str) -> pd.Series:
+    """For each row the "min" or "max" of the values among the rows that are alike in `same`."""
+    return values.groupby([rows[column] for column in same]).transform(best)
+
+
+def _median_and_quartiles(row) -> str:
+    if row.seeds == 1:
+        return f"{row.srcc:.3f}"
+    return f"{row.srcc:.3f} [{row.srcc_25:.3f}, {row.srcc_75:.3f}]"
+
+
+# ---- claims ------------------------------------------------------------------------------------
 
 
 def read_claims(path: str | Path) -> pd.DataFrame:
     """The rows of a file of claims, with the columns `CLAIM_COLUMNS`."""
-    return pd.read_csv(path, keep_default_na=False)
+    numbers = ["n", "splits_needed"]  # empty where nothing is to be told
+    return pd.read_csv(path, keep_default_na=False, na_values=dict.fromkeys(numbers, [""]))
 
 
 def claims(path: str | Path | None = None) -> pd.DataFrame:
-    """All claims as a table for readers: paper, claim, dataset, measure, effect with its interval, verdict.
+    """All claims as a table for readers: paper, claim, data, measure, effect, verdict.
+
+    The effect stands with its 95 % interval. A claim that is not decided says how many repetitions
+    (splits, contents or trainings, whatever was repeated) it would take.
 
     Raises:
         FileNotFoundError: no claim has been tested yet.
     """
     rows = read_claims(path or default_path().with_name("claims.csv"))
     effect = [f"{row.effect:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows.itertuples()]
-    return pd.DataFrame({"paper": rows["paper"], "claim": rows["text"], "on": rows["dataset"], "measure": rows["measure"],
-                         "effect": effect, "verdict": rows["verdict"]})
+    return pd.DataFrame({"paper": rows["paper"], "claim": rows["text"], "kind": rows["primary"],
+                         "on": rows["dataset"], "measure": rows["measure"], "effect": effect,
+                         "verdict": [_in_words(row) for row in rows.itertuples()]})
+
+
+def _in_words(row) -> str:
+    """The verdict, and for a claim that is not decided what it would take."""
+    if row.verdict != "not decided":
+        return row.verdict
+    if row.splits_needed == float("inf"):
+        return "not decided; more repetitions on these images would not decide it"
+    return f"not decided; about {row.splits_needed:.0f} repetitions would decide it"

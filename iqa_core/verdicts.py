@@ -122,7 +122,7 @@ def power_line(s_split: float, s_seed: float, splits: int, repeats: int, n_test:
 
 
 def splits_needed(difference: float, s_split: float, s_seed: float, repeats: int, n_test: float,
-                  n_train: float, margin: float = MARGIN) -> float:
+                  n_train: float, margin: float = MARGIN, level: float = 0.05) -> float:
     """How many splits would decide, with a probability of 80 %, if the true difference is the given
     one.
 
@@ -134,6 +134,7 @@ def splits_needed(difference: float, s_split: float, s_seed: float, repeats: int
         difference: supposed to be true, such as the measured one.
         s_split, s_seed, repeats, n_test, n_train: as `power`.
         margin: see `comparisons.compare`.
+        level: of significance; 0.05 / m for one of m claims that are corrected together.
 
     Returns:
         J, 2 or more; infinity if 1000 are not enough.
@@ -143,10 +144,11 @@ def splits_needed(difference: float, s_split: float, s_seed: float, repeats: int
     """
 
     def decides(splits: int) -> bool:
-        if power(s_split, s_seed, splits, repeats, n_test, n_train) <= abs(difference):
+        seen = power(s_split, s_seed, splits, repeats, n_test, n_train, level)
+        if seen <= abs(difference):
             return True
         se, freedom = _planned(s_split, s_seed, splits, repeats, n_test / n_train)
-        needed = stats.t.ppf(0.95, freedom)
+        needed = stats.t.ppf(1 - level, freedom)
         # chances of the two one-sided tests
         below = stats.t.cdf((margin - difference) / se - needed, freedom)
         above = stats.t.cdf((margin + difference) / se - needed, freedom)

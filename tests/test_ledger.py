@@ -3,18 +3,28 @@
 import multiprocessing
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
-import report
 
-from figures import ledger
+from figures import ledger, report
+from iqa_core import data, evaluate
+from iqa_core.comparisons import of_differences
 
 
 def rows(method="PSNR", seeds=range(3), **values):
-    row = {"variant": "", "dataset": "kodak", "images": 720, "split": "random", "mode": "quick", "srcc": 0.5,
-           "plcc": 0.4, "plcc_logistic": 0.45, "krcc": 0.3, "rmse": 0.2, "n": 144, "n_train": 0, "minutes": 0.123456,
-           "memory_mb": 100.0, "hardware": "CPU, 2 threads", "version": "0.1.0", "date": "2025-01-01"} | values
+    row = {"variant": "", "task": "FR", "epoch": "last", "trained_on": "", "hash": "", "repeat": 0,
+           "dataset": "kodak", "images": 720, "split": "random", "mode": "quick", "srcc": 0.5,
+           "plcc": 0.4, "plcc_logistic": 0.45, "krcc": 0.3, "srcc_within": np.nan, "rmse": 0.2,
+           "n": 144, "n_train": 0, "n_part": 0, "minutes": 0.123456, "memory_mb": 100.0,
+           "hardware": "CPU, 2 threads", "version": "0.1.0", "date": "2025-01-01"} | values
     return pd.DataFrame([row | {"method": method, "seed": seed} for seed in seeds])[ledger.COLUMNS]
+
+
+@pytest.fixture
+def dataset():
+    """20 contents of 4 images."""
+    return data.example(count=20, levels=4)
 
 
 @pytest.fixture
@@ -35,6 +45,31 @@ def test_same_key_replaces_and_everything_else_stays(path):
     assert len(found) == 12 and not found.duplicated(ledger.KEY).any()
     changed = found[found["hardware"] == "GPU"]
     assert changed[["method", "variant", "mode", "seed", "srcc"]].values.tolist() == [["PSNR", "", "quick", 1, 0.75]]
+
+
+@pytest.mark.parametrize("column, value", [
+    ("task", "NR"), ("epoch", "best"), ("trained_on", "biq2021"), ("hash", "0badcafe"),
+    ("repeat", 1), ("variant", "width=32"), ("images", 100)])
+def test_what_differs_in_identity_overwrites_nothing(path, column, value):
+    ledger.append(rows(), path)
+    ledger.append(rows(srcc=0.9, **{column: value}), path)
+    both = ledger.read(path)
+    assert len(both) == 6 and (both["srcc"] == 0.5).sum() == 3
+
+
+def test_rows_of_a_run_are_described_as_they_are_filed(path, dataset):
+    class Oracle:
+        name = "oracle"
+
+        def predict(self, dataset):
+            return dataset.scores + 0.01 * np.arange(len(dataset))
+
+    made = evaluate.run(Oracle(), dataset, seeds=[0, 1], mode="smoke")
+    filed = ledger.read(ledger.append(made, path))
+    assert filed["hash"].tolist() == made["hash"].tolist()
+    assert (filed["memory_mb"] > 10).all() and filed["hardware"].str.contains("threads").all()
+    assert filed["version"].str.startswith("0.").all() and (filed["date"] >= "2025-01-01").all()
+    assert filed["srcc_within"].between(0.5, 1).all()
 
 
 def test_the_file_does_not_depend_on_the_order_of_writing(path, tmp_path):
@@ -170,17 +205,38 @@ def test_leaderboard_takes_the_most_thorough_mode_and_sorts(path):
         ["kodak", "VIF", "smoke", "0.550"], ["kodak", "PSNR", "quick", "0.500 [0.500, 0.500]"]]
 
 
-def test_leaderboard_leaves_out_the_best_epoch_and_shares_of_the_scores(path):
-    variants = ["joint: NR", "joint: NR, best epoch", "baseline, 10% of the scores: NR", "best epochs"]
-    ledger.append(pd.concat([rows(variant=variant) for variant in variants]), path)
-    assert ledger.leaderboard(path)["variant"].tolist() == ["best epochs", "joint: NR"]
+def test_leaderboard_leaves_out_the_best_epoch_other_sets_and_shares_of_the_labels(path):
+    learnt = {"trained_on": "kodak", "n_train": 500, "n_part": 500}
+    ledger.append(pd.concat([
+        rows(**learnt), rows(variant="best epochs", **learnt), rows(epoch="best", **learnt),
+        rows(variant="few", **learnt | {"n_train": 50}),
+        rows(variant="elsewhere", **learnt | {"trained_on": "biq2021"})]), path)
+    assert ledger.leaderboard(path)["variant"].tolist() == ["", "best epochs"]
 
 
-def test_leaderboard_takes_the_size_with_most_seeds_then_the_largest_and_no_row_from_another_set(path):
-    ledger.append(pd.concat([rows(images=100, srcc=0.9), rows(), rows(seeds=[0], images=1800), rows(variant="NR, from biq2021")]),
+def test_leaderboard_keeps_tasks_apart(path):
+    ledger.append(pd.concat([rows(task="NR", srcc=0.4), rows(task="FR")]), path)
+    assert ledger.leaderboard(path)["task"].tolist() == ["FR", "NR"]
+
+
+def test_leaderboard_takes_the_size_with_most_seeds_then_the_largest(path):
+    ledger.append(pd.concat([rows(images=100, srcc=0.9), rows(), rows(seeds=[0], images=1800)]),
                   path)
-    assert len(ledger.read(path)) == 10  # the size belongs to the key
-    assert ledger.leaderboard(path)[["variant", "SRCC"]].values.tolist() == [["", "0.500 [0.500, 0.500]"]]
+    assert len(ledger.read(path)) == 7
+    assert ledger.leaderboard(path)["SRCC"].tolist() == ["0.500 [0.500, 0.500]"]
+
+
+def test_leaderboard_takes_the_latest_of_several_settings_of_one_name(path):
+    ledger.append(pd.concat([rows(hash="new", srcc=0.6, date="2025-02-01"), rows(hash="old")]), path)
+    assert ledger.leaderboard(path)["SRCC"].tolist() == ["0.600 [0.600, 0.600]"]
+
+
+def test_leaderboard_counts_splits_and_shows_the_correlation_within_contents(path):
+    ledger.append(pd.concat([rows(repeat=repeat) for repeat in range(2)]), path)
+    assert "SRCC within" not in ledger.leaderboard(path)
+    ledger.append(rows("SSIM", srcc_within=0.25), path)
+    board = ledger.leaderboard(path).set_index("method")
+    assert board.loc["SSIM", "SRCC within"] == 0.25 and board.loc["PSNR", "seeds"] == 3
 
 
 def test_leaderboard_shows_the_spread(path):
@@ -217,16 +273,59 @@ def test_markdown_keeps_its_cells_apart():
         "| a\\|b | value | count |", "| --- | ---: | ---: |", "| x\\|y | 0.333 | 1 |", "| two lines |  | 2 |"]
 
 
-@pytest.mark.parametrize("low, high, margin, verdict", [
-    (0.01, 0.03, 0, "holds"), (-0.03, -0.01, 0, "does not hold"), (-0.01, 0.03, 0, "not decided"),
-    (-0.01, 0.03, 0.02, "holds"), (-0.03, -0.01, 0.005, "does not hold")])
-def test_the_verdict_of_a_claim_follows_from_its_interval(tmp_path, low, high, margin, verdict):
-    effect = pd.Series({"difference": (low + high) / 2, "low": low, "high": high, "pairs": 10.0})
-    told = [report.claim("a", "X", "text", dataset, "SRCC", effect, "why", margin, tmp_path / "claims.csv")
-            for dataset in ("one", "two", "one")]  # the third replaces the first
-    assert told == [verdict] * 3
-    rows = pd.read_csv(tmp_path / "claims.csv")
-    assert rows["dataset"].tolist() == ["one", "two"] and list(rows) == ledger.CLAIM_COLUMNS
-    assert rows["verdict"].tolist() == [verdict] * 2 and rows["pairs"].tolist() == [10, 10]
-    shown = ledger.claims(tmp_path / "claims.csv")
-    assert shown["effect"].tolist() == [f"{(low + high) / 2:+.3f} [{low:+.3f}, {high:+.3f}]"] * 2
+# ---- claims -------------------------------------------------------------------------------------
+
+
+def claim(path, name, d, dataset="kodak", paper="YOTO"):
+    return report.claim(name, paper, "text", dataset, "SRCC", of_differences(d), "why", path)
+
+
+CLEAR = [0.02, 0.03, 0.04, 0.03]  # p = 0.005
+WEAK = [0.01, 0.05, 0.02, 0.03]  # p = 0.04
+
+
+@pytest.mark.parametrize("d, verdict", [
+    (CLEAR, "holds"), ([-x for x in CLEAR], "reversed"), ([0.05, -0.04, 0.02], "not decided"),
+    ([0.001, -0.002, 0.001, 0.0], "makes no difference here")])
+def test_the_verdict_of_a_claim_follows_from_its_interval(tmp_path, d, verdict):
+    path = tmp_path / "claims.csv"
+    assert [claim(path, "a", d, dataset) for dataset in ("one", "two", "one")] == [verdict] * 3
+    filed = ledger.read_claims(path)  # the third has replaced the first
+    assert filed["dataset"].tolist() == ["one", "two"] and list(filed) == ledger.CLAIM_COLUMNS
+    assert filed["verdict"].tolist() == [verdict] * 2 and filed["splits"].tolist() == [len(d)] * 2
+    assert filed["effect"].tolist() == pytest.approx([np.mean(d)] * 2, abs=1e-4)
+    assert filed["splits_needed"].isna().all() == (verdict != "not decided")
+    shown = ledger.claims(path)
+    assert shown["verdict"].str.startswith(verdict).all()
+    assert shown["effect"].str.startswith(f"{np.mean(d):+.3f} [").all()
+
+
+def test_secondary_claims_of_a_paper_are_corrected_together_and_the_primary_one_is_not(tmp_path):
+    path = tmp_path / "claims.csv"
+    name, dataset = report.PRIMARY["YOTO"]
+    assert claim(path, name, WEAK, dataset) == "holds"
+    assert claim(path, "b", WEAK) == "holds"  # alone, nothing is corrected
+    assert claim(path, "c", WEAK) == "not decided"
+    assert claim(path, "c", WEAK, paper="other") == "holds"  # replaces c: b stands alone again
+    filed = ledger.read_claims(path).set_index("claim")
+    assert filed.loc["b", "verdict"] == filed.loc[name, "verdict"] == "holds"
+    assert filed["primary"].to_dict() == {"b": "secondary", "c": "secondary", name: "primary"}
+
+
+def test_a_claim_that_is_not_decided_says_what_it_would_take(tmp_path):
+    path = tmp_path / "claims.csv"
+    claim(path, "a", [0.05, -0.01, 0.02, 0.0])
+    assert ledger.read_claims(path)["splits_needed"].item() > 4
+    assert "repetitions would decide it" in ledger.claims(path)["verdict"].item()
+    overlapping = of_differences([0.05, -0.04, 0.03, -0.01], overlap=0.3)
+    report.claim("a", "YOTO", "text", "kodak", "SRCC", overlapping, path=path)
+    assert "more repetitions on these images would not" in ledger.claims(path)["verdict"].item()
+
+
+def test_the_claims_of_the_kit_are_what_their_numbers_say():
+    filed = ledger.read_claims(ledger.default_path().with_name("claims.csv"))
+    again = report.judge(filed)
+    assert filed["verdict"].tolist() == again["verdict"].tolist()
+    primary = filed[filed["primary"] == "primary"].set_index("paper")
+    chosen = zip(primary["claim"], primary["dataset"])
+    assert dict(zip(primary.index, chosen)) == report.PRIMARY
