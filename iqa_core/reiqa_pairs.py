@@ -220,7 +220,7 @@ def seeded_generator(*numbers: int) -> Generator:
     """A generator for each (seed, purpose, number): well apart even where the numbers are small.
 
     >>> torch.rand(2, generator=seeded_generator(0, 1)).round(decimals=2)
-    tensor([0.3200, 0.2300])
+    tensor([0.5200, 0.3900])
     """
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
     return Generator().manual_seed(seed)

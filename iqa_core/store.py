@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import warnings
-from contextlib import ExitStack
+import zlib
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -17,16 +18,17 @@ from iqa_core.files import locked
 class RowStore:
     """A table of rows of equal length that is only ever appended to.
 
-    `NAME.rows` holds the numbers, `NAME.names` a line for each row. A row is written before its
-    name: so a process that is killed leaves no row that is half there. Rows are read through a
-    memory map, so a store may be larger than the memory. One process at a time writes; a second one
-    waits. Where nothing can be written (no such folder, no permission, a full disk) one warning
-    says so, and the rows stay in memory. Losing a store costs time, never a result: a damaged one
-    is begun anew.
+    `NAME.rows` holds the numbers, `NAME.names` a line for each row: its name and its checksum. A row
+    is written before its name: so a process that is killed leaves no row that is half there. A name
+    that is added again means its latest row. Rows are read through a memory map, so a store may be
+    larger than the memory. One process at a time writes. Where nothing can be written (no such
+    folder, no permission, a full disk) one warning says so, and the rows stay in memory. Losing a
+    store costs time, never a result: a damaged one is begun anew.
 
     Args:
         path: of both files, without their suffixes.
         dtype: of the numbers.
+        wait: for another process that writes; False: go on, and write nothing.
 
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/squares"
@@ -37,8 +39,9 @@ class RowStore:
     True [[3. 9.]]
     """
 
-    def __init__(self, path: str | Path, dtype: str = "float32"):
+    def __init__(self, path: str | Path, dtype: str = "float32", wait: bool = True):
         self.path = Path(path)
+        self.wait = wait
         self.dtype = np.dtype(dtype)
         self.length: int | None = None  # numbers in a row
         self.place: dict[str, int] = {}  # name -> number of its row
@@ -52,7 +55,7 @@ class RowStore:
 
     def __enter__(self) -> Self:
         try:
-            self._open.enter_context(locked(self.path))
+            self._open.enter_context(locked(self.path, self.wait))
         except Timeout:
             self.lost = "another process is at the same work"
         except OSError as error:
@@ -70,7 +73,7 @@ class RowStore:
         return len(self.place)
 
     def add(self, name: str, row: np.ndarray) -> None:
-        """Append a row. All rows have the length of the first one."""
+        """Append a row, on disk at once. All rows have the length of the first one."""
         row = np.ascontiguousarray(row, dtype=self.dtype).ravel()
         if self.length is None:
             self.length = len(row)
@@ -105,19 +108,23 @@ class RowStore:
         return self._map[place]
 
     def remove(self) -> None:
-        """Delete both files: nobody needs them any more."""
+        """Delete the files: nobody needs them any more."""
+        if self.lost:
+            return
         self._map = None
         for file in (self._numbers, self._names, self.path.with_name(self.path.name + ".lock")):
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
     def _append(self, name: str, row: np.ndarray) -> None:
         if not self.place:
             header = json.dumps({"length": self.length, "dtype": self.dtype.name})
             self._names.write_text(header + "\n", "utf-8")
+        content = row.tobytes()
         with open(self._numbers, "ab") as file:
-            file.write(row.tobytes())
+            file.write(content)
         with open(self._names, "a", encoding="utf-8") as file:
-            file.write(json.dumps(name) + "\n")
+            file.write(json.dumps([name, zlib.crc32(content)]) + "\n")
         self.place[name] = self._written
         self._written += 1
 
@@ -130,15 +137,17 @@ class RowStore:
             text = self._names.read_text("utf-8")
             lines = text[:text.rfind("\n") + 1].splitlines()
             header = json.loads(lines[0])
-            if np.dtype(header["dtype"]) != self.dtype:
+            if header["dtype"] != self.dtype.name:
                 raise ValueError("another type of numbers")
-            names = [json.loads(line) for line in lines[1:]]
+            rows = [json.loads(line) for line in lines[1:]]
             bytes_each = header["length"] * self.dtype.itemsize
-            size = self._numbers.stat().st_size
-            if size < len(names) * bytes_each:
-                raise ValueError("rows are missing")
-            if not self.lost and (size > len(names) * bytes_each or not text.endswith("\n")):
-                os.truncate(self._numbers, len(names) * bytes_each)
+            with open(self._numbers, "rb") as file:
+                for _, checksum in rows:
+                    if zlib.crc32(file.read(bytes_each)) != checksum:
+                        raise ValueError("a checksum is wrong")
+                unnamed = bool(file.read(1))
+            if not self.lost and (unnamed or not text.endswith("\n")):
+                os.truncate(self._numbers, len(rows) * bytes_each)
                 self._names.write_text("".join(line + "\n" for line in lines), "utf-8")
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             warnings.warn(f"{self.path}: what was computed before is damaged ({error}); it is "
@@ -146,8 +155,8 @@ class RowStore:
             self._start_anew()
             return
         self.length = header["length"]
-        self.place = {name: number for number, name in enumerate(names)}
-        self._written = len(names)
+        self.place = {name: number for number, (name, _) in enumerate(rows)}
+        self._written = len(rows)
 
     def _start_anew(self) -> None:
         if not self.lost:
@@ -158,9 +167,9 @@ class RowStore:
 def expect_room(folder: Path, needed: int, what: str) -> None:
     """OSError, in one sentence, if a folder's disk has not so many bytes left.
 
-    >>> expect_room(Path("."), 10**18, "the maps of everything")
+    >>> expect_room(Path("."), 10**18, "the maps")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    OSError: the maps of everything need 1000000000.0 GB, and the disk of . has ...
+    OSError: the maps need 1000000000.0 GB, and the disk of . has ...
     """
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(existing).free

@@ -228,8 +228,9 @@ def parameter_groups(net: nn.Module, slow: Iterable[nn.Module], lr: float, facto
         still = parameter.ndim <= 1 or any(part in name for part in no_decay)
         decay = 0.0 if still else weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
+    slow_first = sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1]))
     return [{"params": parameters, "lr": rate, "weight_decay": decay}
-            for (rate, decay), parameters in groups.items()]
+            for (rate, decay), parameters in slow_first]
 
 
 def warmup_cosine(steps: int, warmup: float = 0.05, last: float = 0.0) -> Callable[[int], float]:

@@ -71,7 +71,8 @@ def stretch(n: int, count: int, like: Tensor) -> Tensor:
 def features(net, config, x: Tensor) -> list[Tensor]:
     """Four maps (B, C, h, w): encoder, layer norm, 1 x 1 convolution, channel attention."""
     maps = []
-    for i, stage in enumerate(net.encoder(x)[-4:]):
+    for i, stage in enumerate(net.encoder(x)):
+        stage = (stage - getattr(net.standardise, f"mean{i}")) / getattr(net.standardise, f"std{i}")
         normed = F.layer_norm(stage.permute(0, 2, 3, 1), stage.shape[1:2], net.norms[i].weight, net.norms[i].bias)
         kernel = net.embeds[i].weight[:, :, None, None]
         stage = F.conv2d(normed.permute(0, 3, 1, 2), kernel, net.embeds[i].bias)
@@ -90,7 +91,7 @@ def gated_attention(x: Tensor, q: Tensor, kv: Tensor, block) -> Tensor:
 
 
 def hierarchical_attention(x: Tensor, y: Tensor, block) -> Tensor:
-    """HA of maps (B, h, w, C): the reference y asks the distorted x, as a whole and then in 2 x 2 quadrants."""
+    """HA of maps (B, h, w, C): the reference y brings queries to the distorted x, as a whole and then in 2 x 2 quadrants."""
     b, h, w, c = x.shape
     x = gated_attention(x.reshape(b, -1, c), y.reshape(b, -1, c), x.reshape(b, -1, c), block.whole).view(x.shape)
     if block.local is not None:
@@ -99,15 +100,15 @@ def hierarchical_attention(x: Tensor, y: Tensor, block) -> Tensor:
             half = []
             for left in (0, w // 2):
                 place = slice(top, top + h // 2), slice(left, left + w // 2)
-                own, asks = (m[:, place[0], place[1]].reshape(b, -1, c) for m in (x, y))
-                half.append(gated_attention(own, asks, own, block.local).view(b, h // 2, w // 2, c))
+                own, other = (m[:, place[0], place[1]].reshape(b, -1, c) for m in (x, y))
+                half.append(gated_attention(own, other, own, block.local).view(b, h // 2, w // 2, c))
             halves.append(torch.cat(half, 2))
         x = torch.cat(halves, 1)
     return F.layer_norm(x, (c,), block.norm.weight, block.norm.bias)
 
 
 def semantic_distortion_aware(low: Tensor, high: Tensor, cells: tuple[int, int], block) -> Tensor:
-    """SDA of maps (B, h, w, C): within each patch the shallow tokens ask the deep tokens of the same patch."""
+    """SDA of maps (B, h, w, C): within each patch the shallow tokens attend to the deep tokens of the same patch."""
     attend, c = block.attention, low.shape[-1]
     q, k, v = low @ attend.query.weight.T, high @ attend.key.weight.T, high @ attend.value.weight.T
     rows = []
@@ -137,7 +138,10 @@ def forward(net, config, x: Tensor, x_ref: Tensor | None = None) -> Tensor:
     outputs = [[] for _ in range(4)]
     for i in range(4):
         if config.ha:
-            own, other = (0, 0) if net.tasks is None else (net.tasks[i, 0], net.tasks[i, 0 if x_ref is None else 1])
+            own = other = 0
+            if net.task_embedding is not None:
+                own = net.task_embedding[i, 0]
+                other = net.task_embedding[i, 0 if x_ref is None else 1]
             outputs[i].append(hierarchical_attention(distorted[i] + own, reference[i] + other, net.ha[i]))
         else:
             outputs[i].append(F.layer_norm(distorted[i], (config.width,), net.plain[i].weight, net.plain[i].bias))
@@ -149,5 +153,5 @@ def forward(net, config, x: Tensor, x_ref: Tensor | None = None) -> Tensor:
                 outputs[i].append(semantic_distortion_aware(distorted[i], distorted[j], cells, block))
     means = [sum(parts) / len(parts) for parts in outputs]
     tokens = torch.cat([m.flatten(1, 2) for m in means], 1)
-    s, w = F.relu(head(tokens, net.good)), torch.sigmoid(head(tokens, net.counts))
+    s, w = F.relu(head(tokens, net.quality_head)), torch.sigmoid(head(tokens, net.weight_head))
     return (s * w).sum(1) / w.sum(1)

@@ -8,12 +8,15 @@ import plain_yoto
 import pytest
 import torch
 
+import data_download
 from data_download.made import offline
 from iqa_core import data, settings
-from iqa_core.yoto import (QUICK, SMOKE, YOTO, ChannelAttention, GatedAttention, HierarchicalAttention, Network,
-                           SemanticDistortionAware, YOTOConfig, from_cells, to_cells)
+from iqa_core.yoto import QUICK, SMOKE, YOTO, Network, YOTOConfig
+from iqa_core.yoto_attention import (ChannelAttention, GatedAttention, HierarchicalAttention,
+                                     SemanticDistortionAware, from_cells, to_cells)
 
-SMALL = dataclasses.replace(SMOKE, weights="random", width=16, channel="full", crop=64)
+SMALL = dataclasses.replace(SMOKE, weights="random", frozen=False, side=0, spread=False, width=16,
+                            channel="full", crop=64)
 
 
 def network(config: YOTOConfig = SMALL, seed: int = 0) -> Network:
@@ -24,9 +27,9 @@ def network(config: YOTOConfig = SMALL, seed: int = 0) -> Network:
         for name, p in net.named_parameters():
             if not name.startswith("encoder."):
                 p.add_(torch.randn(p.shape) * (0.3 if p.ndim == 1 else 1 / math.sqrt(p.shape[-1])))
-        if net.tasks is not None:
-            net.tasks.normal_()
-        net.good[3].bias.fill_(2)
+        if net.task_embedding is not None:
+            net.task_embedding.normal_()
+        net.quality_head[3].bias.fill_(2)
     return net
 
 
@@ -127,7 +130,7 @@ def test_without_a_reference_the_picture_is_its_own():
     with torch.no_grad():
         alone, own = net(x), net(x, x)
         assert (alone - own).abs().min() > 1e-4  # a reference carries an embedding of its own
-        net.tasks[:, 1] = net.tasks[:, 0]
+        net.task_embedding[:, 1] = net.task_embedding[:, 0]
         assert torch.allclose(net(x, x), net(x), atol=1e-6) and torch.equal(net(x), alone)
         assert not torch.allclose(net(x, x_ref), net(x), atol=1e-4)
 
@@ -136,7 +139,7 @@ def test_the_reference_acts_through_hierarchical_attention_only():
     x, x_ref = pictures()
     other = torch.rand(x.shape)
     without = network(dataclasses.replace(SMALL, ha=False))
-    assert torch.equal(without(x, x_ref), without(x, other)) and without.tasks is None
+    assert torch.equal(without(x, x_ref), without(x, other)) and without.task_embedding is None
     net, seen = network(), []
     for module in net.sda.values():
         module.register_forward_hook(lambda module, given, out: seen.extend([*given[:2], out]))
@@ -147,7 +150,7 @@ def test_the_reference_acts_through_hierarchical_attention_only():
     assert (scores[0] - scores[1]).abs().min() > 1e-4
 
 
-def test_the_reference_asks_and_the_distorted_picture_answers():
+def test_the_reference_brings_queries_and_the_distorted_image_keys_and_values():
     torch.manual_seed(0)
     block = HierarchicalAttention(8, local=True).eval()
     x, y = torch.randn(2, 1, 16, 8)
@@ -166,15 +169,15 @@ def test_the_reference_asks_and_the_distorted_picture_answers():
 
 
 def test_with_the_roles_swapped_values_of_the_reference_enter():
-    net, (x, x_ref) = network(dataclasses.replace(SMALL, asks="distorted")), pictures()
+    net, (x, x_ref) = network(dataclasses.replace(SMALL, query_from="distorted")), pictures()
     block = net.ha[3].whole
     seen = {}
     block.query.register_forward_pre_hook(lambda module, given: seen.update(query=given[0]))
     block.value.register_forward_pre_hook(lambda module, given: seen.update(value=given[0]))
     with torch.no_grad():
         net(x, x_ref)
-        d, r = net.stages(torch.cat([x, x_ref]))[3].flatten(2).transpose(1, 2).chunk(2)
-        assert close(seen["query"], d + net.tasks[3, 0]) and close(seen["value"], r + net.tasks[3, 1])
+        d, r = net.stages(net.encoder(torch.cat([x, x_ref])))[3].flatten(2).transpose(1, 2).chunk(2)
+        assert close(seen["query"], d + net.task_embedding[3, 0]) and close(seen["value"], r + net.task_embedding[3, 1])
         assert not close(network()(x, x_ref), net(x, x_ref))
 
 
@@ -238,7 +241,7 @@ def test_every_weight_learns():
         # one key in a cell: its weight is 1 whatever the query says, so nothing but rounding is left
         largest = net.sda["14"].attention.value.weight.grad.abs().max()
         assert all(p.grad.abs().max() < 1e-5 * largest for p in blind)
-        assert net.tasks.grad[:, 1].any() == (reference is not None) and net.tasks.grad[:, 0].any()
+        assert net.task_embedding.grad[:, 1].any() == (reference is not None) and net.task_embedding.grad[:, 0].any()
 
 
 def test_a_score_is_its_pictures_own():
@@ -257,7 +260,7 @@ def test_training_leaves_the_statistics_of_the_encoder_alone():
     net.train()
     net(x)
     assert before and all(torch.equal(value, net.encoder.state_dict()[name]) for name, value in before.items())
-    assert net.training and net.encoder.training and net.good[2].training
+    assert net.training and net.encoder.training and net.quality_head[2].training
     dropped = [net(x) for _ in range(2)]
     assert not torch.equal(*dropped) and torch.equal(net.eval()(x), net(x))
 
@@ -288,10 +291,9 @@ def test_settings_say_where_they_come_from():
         table = settings.table(config)
         assert table["source"].str.match("(paper|code|ours)").all() and len(table) == len(dataclasses.fields(config))
         assert type(config)(**dataclasses.asdict(config)) == config
-    variants = [YOTO(dataclasses.replace(SMOKE, **changes)).variant
-                for changes in ({}, {"task": "fr", "sda": False}, {"ha": False, "task_embedding": False},
-                                {"task_embedding": False})]
-    assert variants == ["joint", "fr, no sda", "joint, no ha", "joint, no task_embedding"]  # without ha there is none
+    variants = [YOTO(dataclasses.replace(SMOKE, **changes)).identity["variant"]
+                for changes in ({}, {"task": "fr", "sda": False}, {"ha": False}, {"width": 16})]
+    assert variants == ["", "task=fr, sda=False", "ha=False", "width=16"]
 
 
 def test_unknown_words_and_encoders_are_explained():
@@ -299,17 +301,17 @@ def test_unknown_words_and_encoders_are_explained():
         dataclasses.replace(SMALL, channel="half")
     with pytest.raises(ValueError, match="task='both' is unknown; choose one of joint, fr, nr"):
         YOTOConfig(task="both")
-    with pytest.raises(ValueError, match=r"of strides \[16, 16, 16\]; YOTO needs 4, 8, 16 and 32. Take resnet50"):
+    with pytest.raises(ValueError, match="has 3 maps, and 4 are needed. Take another encoder"):
         Network(dataclasses.replace(SMALL, encoder="vit_tiny_patch16_224"))
 
 
 @pytest.mark.parametrize("encoder, words", [
     ("maxvit_nano_rw_256", "cannot take 64 x 64 pixels.*set crop=256"), ("coatnet_nano_rw_224", "cannot take 64 x 64.*set crop=224"),
-    ("beit_base_patch16_224", "of strides"), ("levit_128s", "of strides"), ("hiera_tiny_224", "cannot take 64 x 64.*crop=224"),
+    ("beit_base_patch16_224", "has 3 maps, and 4"), ("levit_128s", "has 3 maps, and 4"), ("hiera_tiny_224", "cannot take 64 x 64.*crop=224"),
     ("nasnetalarge", "makes maps of 31, 16, 8, 4, 2 positions from a crop of 64 pixels"),
     ("resnet5O", "timm has no model 'resnet5O'; did you mean resnet50")])
 def test_an_encoder_that_does_not_fit_is_refused_before_any_image_is_read(encoder, words, monkeypatch):
-    dataset = data.load("offline").thin(12)
+    dataset = data_download.load("offline").thin(12)
     monkeypatch.setattr(data.Dataset, "image", lambda *_: pytest.fail("an image was read"))
     with pytest.raises(ValueError, match=words) as caught:
         YOTO(dataclasses.replace(SMALL, encoder=encoder)).fit(dataset)
@@ -326,8 +328,8 @@ def test_an_encoder_that_does_not_fit_is_refused_before_any_image_is_read(encode
     ({"encoder": " "}, "encoder=' '"), ({"encoder": None}, "encoder=None"), ({"weights": ""}, "weights=''"),
     ({"ha": "no"}, "ha='no' must be True or False"), ({"task": ["nr"]}, r"task=\['nr'\] is unknown"),
     ({"as_code": True, "channel": "off"}, "with channel='off' it has no effect"),
-    ({"asks": "distorted", "ha": False}, "with ha=False it has no effect"),
-    ({"asks": "distorted", "task": "nr"}, "with task='nr' it has no effect")])
+    ({"query_from": "distorted", "ha": False}, "with ha=False it has no effect"),
+    ({"query_from": "distorted", "task": "nr"}, "with task='nr' it has no effect")])
 def test_settings_that_cannot_work_or_change_nothing_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(SMALL, **changes)
@@ -338,8 +340,7 @@ def test_what_a_variant_names_changes_the_network():
     def scores(**changes):
         torch.manual_seed(0)
         net = Network(dataclasses.replace(SMALL, **changes)).eval()
-        return sum(p.numel() for p in net.parameters()), YOTO(dataclasses.replace(SMALL, **changes)).variant
+        return sum(p.numel() for p in net.parameters()), YOTO(dataclasses.replace(SMALL, **changes)).identity["hash"]
 
-    assert scores(ha=False) == scores(ha=False, task_embedding=False)
     assert len({scores(**changes) for changes in ({}, {"ha": False}, {"sda": False}, {"channel": "off"},
                                                   {"task_embedding": False})}) == 5
