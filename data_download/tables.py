@@ -108,7 +108,8 @@ def published(name: str) -> pd.DataFrame:
     table = pd.DataFrame()
     for column, source in {"image": "dis_img_path", "reference": "ref_img_path"}.items():
         if source in frame:
-            table[column] = frame[source].str.partition("/")[2]  # the first folder is the set's name
+            # The first folder is the name of the set.
+            table[column] = frame[source].str.partition("/")[2]
     table["raw_score"] = frame["score"]
     table["distortion"] = frame["dis_type"] if "reference" in table else ""
     return table[frame["dis_type"] != "patch_natural"]  # FLIVE's patches are parts of its images

@@ -61,8 +61,8 @@ def own_columns(frame: pd.DataFrame, title: str,
         if unknown.any():
             first = int(unknown.to_numpy().argmax())
             word = frame[chosen].iloc[first]
-            sentence = (f"{title}: row {rows[first]}, column {chosen!r} holds {word!r}, which is no "
-                        f"part ({unknown.sum()} such rows). Write {tables.PART_WORDS}.")
+            sentence = (f"{title}: row {rows[first]}, column {chosen!r} holds {word!r}, which is "
+                        f"no part ({unknown.sum()} such rows). Write {tables.PART_WORDS}.")
             faults.append(Fault("split word", sentence))
         written = set(_texts(frame[chosen]))
         if written <= {"", "0", "1", "0.0", "1.0"} and written & {"1", "1.0"}:

@@ -1,4 +1,5 @@
-"""What methods are given (batches, references, training parts), and a sentence where it is wrong."""
+"""What methods are given (batches, references, training parts), and a sentence where it is
+wrong."""
 
 from pathlib import Path
 

@@ -22,9 +22,9 @@ list` says which sets are here; the folder that holds them is named by `IQA_DATA
 
 # What no field of the registry says and has misled people.
 TRAPS = {
-    "offline": "No human saw these pictures. All pictures of one type and level have the same score, whatever they show, "
+    "offline": "No human saw these images. All images of one type and level have the same score, whatever they show, "
                "and few contents are left for a test part. Its numbers are for practice.",
-    "tid2013-kodak": "Only the column `exact` marks the rated pictures themselves; the others follow the same law with "
+    "tid2013-kodak": "Only the column `exact` marks the rated images themselves; the others follow the same law with "
                      "other random numbers or another encoder. Types are missing, so its numbers must not be set beside "
                      "those of the whole set. Levels of `contrast_change` alternate: two of them raise contrast, and "
                      "people like that.",
@@ -32,8 +32,8 @@ TRAPS = {
              "its contents unseen.",
     "cid22": "Only the undistorted files of the archive belong into the folder; compressed ones would count as pristine.",
     "biq2021": "Three subsets, told by the first letters of the file name, differ in their mean score, so a method gains "
-               "by recognising the subset. Some pictures lie there twice, under two names and with two scores. One name "
-               "differs in case between table and disk. Where only training pictures are here, results must not be set "
+               "by recognising the subset. Some images lie there twice, under two names and with two scores. One name "
+               "differs in case between table and disk. Where only training images are here, results must not be set "
                "beside those of the official test part.",
     "kadid10k": "The column is called `dmos`, yet higher is better: the most common mistake with this set. "
                 "`mean_shift` and `contrast_change` run to both sides, and four of the 125 cells change nothing.",
@@ -42,17 +42,17 @@ TRAPS = {
     "csiq": "Lower is better: turn it before it meets another set. Copies differ in the case and number of folders.",
     "live": "Lower is better. `dmos.mat` holds the scores before the realignment, on scales of five experiments; take "
             "`dmos_realigned.mat`. File names are not stored: rows follow the order of the five folders.",
-    "clive": "The first seven rows are pictures that trained the raters. The score table that comes with this kit lacks "
-             "one of the pictures.",
-    "koniq10k": "Two scales circulate, 1 to 5 and 1 to 100, and two sizes of the pictures. Some papers resize to a "
+    "clive": "The first seven rows are images that trained the raters. The score table that comes with this kit lacks "
+             "one of the images.",
+    "koniq10k": "Two scales circulate, 1 to 5 and 1 to 100, and two sizes of the images. Some papers resize to a "
                 "square. Say which of each you used.",
-    "spaq": "Copies at full size and at 512 pixels circulate, and some papers shrink the pictures first. A resize "
+    "spaq": "Copies at full size and at 512 pixels circulate, and some papers shrink the images first. A resize "
             "changes what is judged; say which you used.",
-    "flive": "Patches are parts of the pictures: both in one split is a leak. Some copies are padded to a square. Some "
-             "pictures are smaller than the crops of common methods.",
+    "flive": "Patches are parts of the images: both in one split is a leak. Some copies are padded to a square. Some "
+             "images are smaller than the crops of common methods.",
     "pipal": "An Elo rating, no mean of grades: its range means nothing by itself. Only the training part is here. "
              "The number after the reference in a file name is a group of distortions, not confirmed which.",
-    "agiqa3k": "Two scores a picture: quality, and agreement with the prompt. Pictures of one prompt belong together in "
+    "agiqa3k": "Two scores an image: quality, and agreement with the prompt. Images of one prompt belong together in "
                "a split.",
     "kadis700k": "The scores that come with the archive are those of full-reference metrics, not of people.",
     "own": "Without `low` and `high` the smallest and largest score of the table become the ends of the scale. Versions "
@@ -65,7 +65,7 @@ def get(card: data.Card) -> str:
     """How to get it, in one line."""
     own = card.needs == "your files"
     command = "" if own else f"`python -m data_download {'make' if card.made else 'get'} {card.name}`. "
-    table = f" Scores without a picture: `data_download.load(\"{card.name}\", images=False)`." if card.table else ""
+    table = f" Scores without an image: `data_download.load(\"{card.name}\", images=False)`." if card.table else ""
     return f"{command}{'By hand: ' * bool(card.by_hand and not own)}{card.by_hand}".strip() + table
 
 
