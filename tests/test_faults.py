@@ -17,13 +17,15 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from data_download.made import offline
-from iqa_core import baselines, data, dri, files, images, qfm, reiqa_pairs, reiqa_pretrain, score, train, yoto
+from iqa_core import baselines, data, dri, dri_stages, files, images, qfm, reiqa_pairs, reiqa_pretrain, score, train, yoto
 
-YOTO = dataclasses.replace(yoto.SMOKE, encoder="test_efficientnet", weights="random", width=8, crop=32, epochs=3, batch=4)
-QFM = dataclasses.replace(qfm.SMOKE, encoder="test_efficientnet", weights="random", width=8, crop=32, heads=2, epochs=3,
-                          batch=4, memory=16, calm=1, test_crops=2)
-DRI = dataclasses.replace(dri.SMOKE, trunk=(4, 8, 16, 32), encoder="test_efficientnet", weights="random", width=16, crop=32,
-                          contents=2, degradations=2, patch=32, restorer=4, steps=6, restore_steps=6, epochs=3, batch=4)
+END_TO_END = {"encoder": "test_efficientnet", "weights": "random", "frozen": False, "side": 0, "crop": 32, "epochs": 3,
+              "batch": 4}
+YOTO = dataclasses.replace(yoto.SMOKE, **END_TO_END, spread=False, width=8)
+QFM = dataclasses.replace(qfm.SMOKE, **END_TO_END, spread=False, width=8, heads=2, memory=16, consistency_start=1,
+                          positions="random", test_crops=2)
+DRI = dataclasses.replace(dri.SMOKE, **END_TO_END, trunk=(4, 8, 16, 32), width=16, contents=2, degradations=2, patch=32,
+                          restorer=4, steps=6, restore_steps=6, joint=True, rs="ratio align")
 MOCO = dataclasses.replace(reiqa_pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_picture=1, dim=8,
                            queue=24, batch=2, epochs=3)
 
@@ -52,7 +54,7 @@ def losses(name: str, dataset: data.Dataset, fold: int = 1, checkpoint: Path | N
         return reiqa_pretrain.pretrain(photos(4), MOCO, checkpoint, every=2)[1]
     if name == "dri-iqa, extractor":
         net = dri.Network(DRI).extractor
-        return dri.train_extractor(net, photos(4), DRI)
+        return dri_stages.train_extractor(net, photos(4), DRI)
     make, config = {"yoto": (yoto.YOTO, YOTO), "qfm-iqm": (qfm.QFMIQM, QFM), "dri-iqa": (dri.DRIIQA, DRI),
                     "qfm-iqm, no consistency": (qfm.QFMIQM, dataclasses.replace(QFM, lambda1=0.0)),
                     "dri-iqa, predictor alone": (dri.DRIIQA, dataclasses.replace(
@@ -73,7 +75,7 @@ def find(folder: Path) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)  # the process that was forked may have been alone before
     torch.set_num_threads(1)  # and its other threads are lost,
     os.environ["OMP_NUM_THREADS"] = "1"  # which accelerate must not ask for again
-    dri.cache_dir = lambda: folder
+    dri_stages.cache_dir = lambda: folder
     for what in (*EQUAL, "re-iqa", "dri-iqa, extractor"):
         history = losses(what, data.from_csv(folder / "mine.csv", low=0, high=1))
         if train.accelerator().is_main_process:
@@ -110,15 +112,15 @@ def test_two_processes_of_pretraining_share_one_queue(two):
 
     for step in range(-(-MOCO.queue // (MOCO.batch * MOCO.pairs))):
         moco.enqueue(moco.code(crops(2, step)[1]))
-    learner = torch.optim.SGD(moco.query.parameters(), lr=MOCO.lr, momentum=0.9, weight_decay=MOCO.weight_decay)
+    optimizer = torch.optim.SGD(moco.query.parameters(), lr=MOCO.lr, momentum=0.9, weight_decay=MOCO.weight_decay)
     wanted = []
     for step in range(3):
-        learner.param_groups[0]["lr"] = reiqa_pretrain.learning_rate(step, MOCO)
+        optimizer.param_groups[0]["lr"] = reiqa_pretrain.learning_rate(step, MOCO)
         codes = [moco(*crops(1, 2 * step + process)) for process in (0, 1)]
         loss = sum(reiqa_pretrain.info_nce(q, k, moco.queue, MOCO.temperature) for q, k in codes) / 2
-        learner.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        learner.step()
+        optimizer.step()
         moco.follow(MOCO.momentum)
         moco.enqueue(torch.cat([k for _, k in codes]))
         wanted.append(loss.item())
@@ -128,11 +130,17 @@ def test_two_processes_of_pretraining_share_one_queue(two):
 def test_two_processes_without_scores_take_every_second_batch(two, tmp_path, monkeypatch):
     found = pd.read_csv(two[0] / "dri-iqa, extractor.csv")["loss"]
     torch.manual_seed(0)
-    one_by_one = dri._stage
-    monkeypatch.setattr(dri, "_stage", lambda what, net, loss, *rest: one_by_one(
-        what, net, lambda n: (loss(2 * n) + loss(2 * n + 1)) / 2, *rest))
-    monkeypatch.setattr(dri, "cache_dir", lambda: tmp_path)
-    wanted = dri.train_extractor(dri.Network(DRI).extractor, photos(4), DRI)["loss"]
+    monkeypatch.setattr(dri_stages, "cache_dir", lambda: tmp_path)
+    stage = dri_stages.extractor_stage(dri.Network(DRI).extractor, photos(4), DRI)
+    one_by_one, loss = stage.batches, stage.loss
+
+    def in_pairs(step):
+        batches = one_by_one(2 * step)
+        yield from zip(batches, batches)
+
+    stage.batches = in_pairs
+    stage.loss = lambda pair: {"loss": (loss(pair[0])["loss"] + loss(pair[1])["loss"]) / 2}
+    wanted = train.fit(stage)["loss"]
     assert np.allclose(found, wanted, rtol=1e-4) and len(found) == DRI.steps
 
 
@@ -142,9 +150,10 @@ def test_gradients_of_two_batches_add_up_to_those_of_one_that_is_twice_as_large(
     def run(size):
         torch.manual_seed(0)
         net = nn.Linear(5, 1)
-        train.fit(net, torch.optim.SGD(net.parameters(), lr=0.01),
-                  lambda step, i: {"loss": (net(x[i:i + size])[:, 0] - y[i:i + size]).square().mean()},
-                  lambda step: iter(range(size * step, 8, size)), 8 // size, 8 // size, lambda step: 1.0, None, {})
+        train.fit(train.Stage(
+            "line", net, lambda i: {"loss": (net(x[i:i + size])[:, 0] - y[i:i + size]).square().mean()},
+            lambda step: iter(range(size * step, 8, size)), 8 // size, 8 // size,
+            torch.optim.SGD(net.parameters(), lr=0.01), lambda step: 1.0))
         return net.weight.detach()
 
     whole = run(4)
@@ -163,7 +172,7 @@ def in_a_process(function, *inputs) -> multiprocessing.Process:
 def write(name: str, dataset: data.Dataset, folder: Path) -> None:
     """A training in a folder of its own, whose history is its last file."""
     torch.set_num_threads(1)  # a forked process has lost the other threads
-    dri.cache_dir = lambda: folder
+    dri_stages.cache_dir = lambda: folder
     losses(name, dataset, checkpoint=folder / "kept.pt").to_pickle(folder / "history.pkl")
 
 
@@ -190,7 +199,7 @@ def test_killed_at_five_moments_it_goes_on_as_if_nothing_had_happened(name, tmp_
     assert last.exitcode == 0
     whole, killed = (pd.read_pickle(tmp_path / part / "history.pkl") for part in ("whole", "killed"))
     pd.testing.assert_frame_equal(whole, killed, check_exact=True)
-    nets = [torch.load(tmp_path / part / "kept.pt", weights_only=True)["net"] for part in ("whole", "killed")]
+    nets = [torch.load(tmp_path / part / "kept.pt", weights_only=True)["module"] for part in ("whole", "killed")]
     assert nets[0].keys() == nets[1].keys() and all(torch.equal(nets[0][key], nets[1][key]) for key in nets[0])
 
 
@@ -240,7 +249,7 @@ def test_what_was_scored_before_a_kill_is_not_scored_again(work, tmp_path, monke
 def bfloat16(monkeypatch, tmp_path):
     """A process that trains at bfloat16, on this CPU."""
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    monkeypatch.setattr(dri, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(dri_stages, "cache_dir", lambda: tmp_path)
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -263,31 +272,32 @@ def test_every_method_trains_at_bfloat16(name, bfloat16, tmp_path):
 def test_unlabelled_images_train_at_bfloat16(bfloat16, tmp_path):
     (tmp_path / "pictures").mkdir()
     dataset = pictures(tmp_path / "pictures")
-    config = dataclasses.replace(QFM, labels=0.5, epochs=2, calm=0, memory=5)
+    config = dataclasses.replace(QFM, labels=0.5, epochs=2, consistency_start=0, memory=5)
     method = qfm.QFMIQM(config, unlabelled=dataset).fit(dataset)
     assert np.isfinite(method.history["loss"]).all() and np.isfinite(method.predict(dataset)).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("make, config", [(yoto.YOTO, YOTO), (qfm.QFMIQM, dataclasses.replace(QFM, calm=0)),
+@pytest.mark.parametrize("make, config", [(yoto.YOTO, YOTO), (qfm.QFMIQM, dataclasses.replace(QFM, consistency_start=0)),
                                           (dri.DRIIQA, dataclasses.replace(DRI, rs="ratio align interact"))])
 def test_losses_at_half_precision_are_near_those_at_full(make, config, dtype):
     """As on a GPU that has float16 only; the CPU's autocast stands for it."""
     torch.manual_seed(0)
     method = make(config)
-    method.net, method.scored = method.network(config).train(), 4
-    method.begin(0)
+    method.net = method.build().train()
+    method.labels_used = 4
     x = torch.rand(4, 3, 32, 32)
     batch = {"x": x, "x_ref": (0.9 * x + 0.05).clamp(0, 1), "score": torch.rand(4), "row": torch.arange(4)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nn.Dropout, "forward", lambda self, x: x)
         found = []
         for enabled in (False, True):
-            method.begin(0)
+            if isinstance(method, qfm.QFMIQM):
+                method.net.memory = method.net.memory_bank(config)
             for step in range(2):  # the second one meets the memory of the first
                 torch.manual_seed(1)
                 with torch.autocast("cpu", dtype=dtype, enabled=enabled):
-                    loss = method.loss({**batch, "row": batch["row"] + step})
+                    loss = method.loss({**batch, "row": batch["row"] + step})["loss"]
             method.net.zero_grad()
             loss.backward()
             assert all(p.grad is None or p.grad.isfinite().all() for p in method.net.parameters())
