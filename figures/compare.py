@@ -155,6 +155,8 @@ def build(name: str, dataset: data.Dataset, mode: str, seed: int):
         return base(*arguments)
 
     class Saved(base):
+        name = base.name  # so that its rows are those of the method itself
+
         def fit(self, train: data.Dataset, val: data.Dataset | None = None):
             # Of the slow ones the last epoch counts; to look at the others as well takes time.
             super().fit(train, val if name in CHEAP else None)

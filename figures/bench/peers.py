@@ -32,7 +32,7 @@ from torch import Tensor
 from figures import FOLDER, ledger
 from figures.bench.timing import DEVICE, machine, memory_gb, photographs, seconds, training_batch
 from iqa_core import (
-    backbones, crops, data, dri, images, metrics, qfm, reiqa_pairs, reiqa_pretrain, score, yoto)
+    backbones, data, dri, images, metrics, qfm, reiqa_pairs, reiqa_pretrain, score, yoto)
 
 ROUNDS = 15
 TABLE = FOLDER / "bench.csv"
@@ -233,7 +233,7 @@ def of_a_folder(job: tuple[str, int, int]) -> tuple[float, float]:
         work = lambda: score.score_paths(folder, method=method)  # noqa: E731
     else:
         table = pd.DataFrame({"image": [f"{i}.png" for i in range(count)], "score": range(count)})
-        loader = crops.loader(data.from_frame(table, folder), 64, 16, keep_gb=0.05)
+        loader = data.loader(data.from_frame(table, folder), 64, 16, keep_gb=0.05)
         next(iter(loader))
         work = lambda: collections.deque(loader, maxlen=0)  # noqa: E731
     before = memory_gb("VmRSS")

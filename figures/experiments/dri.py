@@ -33,7 +33,8 @@ from iqa_core import comparisons, data, dri, images, metrics
 from iqa_core.baselines import FullReference
 from iqa_core.data import Dataset
 from iqa_core.distortions import TYPES, distort
-from iqa_core.reiqa_pretrain import Pictures, knn_accuracy, probe
+from iqa_core.reiqa_experts import knn_accuracy, probe
+from iqa_core.reiqa_pretrain import Uint8Images
 from lesson import plot
 
 PAPER = "DRI-IQA"
@@ -79,7 +80,7 @@ def note(what: str, dataset: str, seed: int, values: dict[str, float]) -> None:
 
 def middle(dataset: Dataset) -> list[Tensor]:
     """The middle of every image, uint8 (3, SIZE, SIZE)."""
-    return [images.crops(image, SIZE, "grid", 1)[0] for image in Pictures(dataset)]
+    return [images.crops(image, SIZE, "grid", 1)[0] for image in Uint8Images(dataset)]
 
 
 def pristine_set(dataset: str) -> Dataset | None:
@@ -92,7 +93,7 @@ def prepared(config: dri.DRIConfig, train: Dataset, pristine: Dataset | None) ->
     """A method whose extractor and restorer are trained, from the cache where they are, and nothing else."""
     method = dri.DRIIQA(config, pristine)
     method.net = dri.Network(config)
-    source = list(Pictures(dri.pristine(train, pristine)))
+    source = list(Uint8Images(dri.pristine(train, pristine)))
     dri.train_extractor(method.net.extractor, source, config)
     dri.train_restorer(method.net.restorer, method.net.extractor, source, config)
     return method

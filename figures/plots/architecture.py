@@ -210,7 +210,8 @@ def draw_dri(path: Path) -> None:
     heads = f"{watched.output('extractor.heads.0')}, {watched.parameters('extractor.heads')}"
     page.box("contrast", 4.75, 4.75, TRAINING, f"contrast\nheads: {heads}", 1.3)
     page.box("back", 3.25, 0.7, TRAINING, "|restored − reference|\nRS: ratio, for q and g", 1.45)
-    page.box("align", 8.25, 2.3, TRAINING, f"RS: align\nto q and g\n{watched.parameters('pull')}", 0.8)
+    page.box("align", 8.25, 2.3, TRAINING,
+             f"RS: align\nto q and g\n{watched.parameters('align_projections')}", 0.8)
     page.box("loss", 8.2, 0.65, TRAINING, "(score − MOS)²", 1.05)
     page.arrows("x>extractor:tl x>restorer:bl extractor>q extractor>g extractor>restorer:bt "
                 "restorer>res restorer>maps x>stem>mix res>change>mix maps>mix mix>tgb:tb q>tgb:rt "
