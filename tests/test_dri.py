@@ -7,15 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from iqa_core import data, dri, metrics, settings
-from iqa_core.reiqa_pretrain import Pictures
+import data_download
+from iqa_core import data, dri, dri_stages, frozen_maps, metrics, settings
 from iqa_core.distortions import distort
 from iqa_core.dri import SMOKE, DRIConfig, Network, align, interact, pristine, ratio
 from iqa_core.dri_extractor import GROUPS, contrast, correlation, degrade, grid, relations, sequences
 from iqa_core.dri_predictor import Head
 from iqa_core.dri_restorer import Guided, Restorer
+from iqa_core.reiqa_pretrain import Uint8Images
 
-TINY = dataclasses.replace(SMOKE, weights="random", steps=4, restore_steps=4, epochs=2, batch=8)
+FROZEN = dataclasses.replace(SMOKE, weights="random", extractor_steps=4, restorer_steps=4)
+TINY = dataclasses.replace(FROZEN, frozen=False, joint=True, side=0, spread=False, rs="ratio align")
+SMALL_TRUNK = {"trunk": (4, 8, 16, 32), "encoder": ""}
 
 
 def two_by_two_by_two():
@@ -24,14 +27,14 @@ def two_by_two_by_two():
 
 
 def offline(count=60):
-    return data.splits(data.load("offline").thin(count), 0)
+    return data.splits(data_download.load("offline").thin(count), 0)
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """A cache folder of its own: what other runs have trained does not count."""
-    data.load("offline")  # made in the usual cache, whose folder it goes on naming
-    monkeypatch.setattr(dri, "cache_dir", lambda: tmp_path)
+    data_download.load("offline")  # made in the usual cache, whose folder it goes on naming
+    monkeypatch.setattr(dri_stages, "cache_dir", lambda: tmp_path)
     return tmp_path
 
 
@@ -65,27 +68,27 @@ def test_correlation_is_one_for_copies_and_near_zero_for_strangers():
 
 
 def test_a_sequence_takes_each_group_once_and_prefers_mild_levels():
-    found = sequences(400, torch.Generator().manual_seed(0))
+    drawn = sequences(400, torch.Generator().manual_seed(0))
     group = {kind: number for number, kinds in enumerate(GROUPS) for kind in kinds}
     assert sorted(group) == list(range(1, 26))
-    for one in found:
+    for one in drawn:
         assert 1 <= len(one) <= 4 and len({group[kind] for kind, _ in one}) == len(one)
-    levels = np.bincount([level for one in found for _, level in one], minlength=6)[1:]
+    levels = np.bincount([level for one in drawn for _, level in one], minlength=6)[1:]
     assert (np.diff(levels) < 0).all()
     even = sequences(400, torch.Generator().manual_seed(0), spread=np.inf)
     assert min(np.bincount([level for one in even for _, level in one], minlength=6)[1:]) > 150
     assert {len(one) for one in sequences(50, torch.Generator().manual_seed(0), most=1)} == {1}
 
 
-def test_a_sequence_is_applied_in_order_and_only_to_its_picture():
+def test_a_sequence_is_applied_in_order_and_only_to_its_image():
     x = torch.rand(2, 3, 40, 40)
     y = degrade(x, [[(1, 5), (17, 3)], [(17, 3)]], torch.Generator().manual_seed(0))
     blurred = distort(x[:1], 1, 5)
     assert torch.allclose(y[:1], distort(blurred, 17, 3)) and torch.allclose(y[1:], distort(x[1:], 17, 3))
 
 
-def test_in_the_grid_equal_labels_are_crops_of_one_distorted_picture():
-    photo = torch.arange(120, dtype=torch.uint8).repeat(3, 120, 1)  # a ramp, so that all crops of a picture differ
+def test_in_the_grid_equal_labels_are_crops_of_one_distorted_image():
+    photo = torch.arange(120, dtype=torch.uint8).repeat(3, 120, 1)  # a ramp, so that all crops of an image differ
     x, contents, degradations = grid([photo, 255 - photo], 2, 32, torch.Generator().manual_seed(3))
     again, *_ = grid([photo, 255 - photo], 2, 32, torch.Generator().manual_seed(3))
     assert torch.equal(x, again) and len(x) == 8
@@ -94,38 +97,38 @@ def test_in_the_grid_equal_labels_are_crops_of_one_distorted_picture():
     assert contents.tolist() == [0] * 4 + [1] * 4 and degradations.tolist() == [0, 0, 1, 1] * 2
 
 
-def test_a_picture_smaller_than_a_pair_is_mirrored():
+def test_an_image_smaller_than_a_pair_is_mirrored():
     small = torch.randint(256, (3, 40, 33), dtype=torch.uint8)
     assert grid([small], 2, 64, torch.Generator().manual_seed(0))[0].shape == (4, 3, 64, 64)
 
 
 # --- blocks -------------------------------------------------------------------------------------------------------
 
-def test_a_fresh_guided_block_is_a_plain_one_and_a_trained_one_listens():
+def test_a_fresh_guided_block_is_a_plain_one_and_a_trained_one_is_guided():
     torch.manual_seed(0)
     block, x = Guided(16, 4, vector=6, guide=5), torch.randn(2, 16, 8, 8)
     plain = Guided(16, 4)
     plain.load_state_dict({key: value for key, value in block.state_dict().items() if key in plain.state_dict()})
     inputs = [(torch.randn(2, 6), torch.randn(2, 5, 16, 16)) for _ in range(2)]
     assert torch.equal(block(x, *inputs[0]), plain(x)) and torch.equal(block(x, *inputs[1]), plain(x))
-    nn.init.normal_(block.listen[-1].weight)
+    nn.init.normal_(block.film[-1].weight)
     assert not torch.allclose(block(x, *inputs[0]), block(x, inputs[1][0], inputs[0][1]), atol=1e-3)
     nn.init.normal_(block.project.weight)
     assert not torch.allclose(block(x, *inputs[0]), block(x, inputs[0][0], inputs[1][1]), atol=1e-3)
 
 
 def test_the_attention_is_between_channels():
-    """Without the depth-wise convolutions nothing knows where a place is: places may change their order."""
+    """Without the depth-wise convolutions positions may change their order."""
     torch.manual_seed(0)
     block, x, order = Guided(8, 2), torch.randn(1, 8, 4, 4), torch.randperm(16)
-    for maps in (block.query, block.keys, block.up):
+    for maps in (block.query, block.key_value, block.up):
         maps[1] = nn.Identity()
     shuffled = x.flatten(2)[..., order].view_as(x)
     assert torch.allclose(block(shuffled).flatten(2), block(x).flatten(2)[..., order], atol=1e-5)
 
 
 @pytest.mark.parametrize("guidance", ["tgb", "add", "none"])
-def test_guidance_reaches_the_restored_picture_or_not(guidance):
+def test_guidance_reaches_the_restored_image_or_not(guidance):
     torch.manual_seed(0)
     net, x = Restorer(8, (1, 1, 1, 1), 6, (4, 4, 4, 4), guidance), torch.rand(1, 3, 32, 32)
     maps = [torch.rand(1, 4, 32 // 2**i, 32 // 2**i) for i in range(4)]
@@ -138,13 +141,13 @@ def test_guidance_reaches_the_restored_picture_or_not(guidance):
     assert torch.allclose(first, moved, atol=1e-5) == (guidance != "tgb")
 
 
-@pytest.mark.parametrize("trunk, fold, length", [((8, 16, 32, 64), 1, 32), ("tf_efficientnet_lite0", 2, 64)])
-def test_shapes_with_a_new_and_a_trained_trunk(trunk, fold, length):
+@pytest.mark.parametrize("trunk, stride, length", [((8, 16, 32, 64), 1, 32), ("tf_efficientnet_lite0", 2, 64)])
+def test_shapes_with_a_new_and_a_pretrained_trunk(trunk, stride, length):
     net = Network(dataclasses.replace(TINY, trunk=trunk)).eval()
     q, g, maps = net.extractor(torch.rand(2, 3, 64, 96))
     assert q.shape == g.shape == (2, length)
-    assert [m.shape[-2:] for m in maps] == [(64 // fold // 2**i, 96 // fold // 2**i) for i in range(4)]
-    score, restored, _, features = net.look(torch.rand(2, 3, 64, 96))
+    assert [m.shape[-2:] for m in maps] == [(64 // stride // 2**i, 96 // stride // 2**i) for i in range(4)]
+    score, restored, _, features = net.everything(torch.rand(2, 3, 64, 96))
     assert score.shape == (2,) and restored.shape == (2, 3, 64, 96) and features.shape == (2, TINY.width // 2)
 
 
@@ -163,11 +166,12 @@ def test_ratio_is_near_over_far():
 
 
 def test_align_is_zero_where_the_features_point_as_the_vectors_do():
-    pull, q = nn.ModuleList(nn.Linear(4, 4, bias=False) for _ in range(2)), torch.randn(3, 4)
-    for w in pull:
+    projections = nn.ModuleList(nn.Linear(4, 4, bias=False) for _ in range(2))
+    q = torch.randn(3, 4)
+    for w in projections:
         nn.init.eye_(w.weight)
-    assert align(q, (2 * q, 5 * q), pull).item() == pytest.approx(0, abs=1e-5)
-    assert align(q, (-q, q), pull).item() == pytest.approx(2, abs=1e-5)
+    assert align(q, (2 * q, 5 * q), projections).item() == pytest.approx(0, abs=1e-5)
+    assert align(q, (-q, q), projections).item() == pytest.approx(2, abs=1e-5)
 
 
 def test_interact_punishes_the_wrong_order_alone():
@@ -178,24 +182,29 @@ def test_interact_punishes_the_wrong_order_alone():
 
 
 @pytest.mark.parametrize("changes", [{}, {"split": False}, {"quality": False}, {"degradation": False}, {"assist": False},
-                                     {"guidance": "add"}, {"guidance": "none"}, {"interaction": "add"}, {"encoder": "", "trunk": (8, 16, 32, 64)},
-                                     {"rs": "ratio align interact"},
+                                     {"guidance": "add"}, {"guidance": "none"}, {"interaction": "add"}, SMALL_TRUNK,
+                                     {"rs": "ratio align interact"}, {"side": 4, "spread": True},
                                      {"quality": False, "degradation": False, "assist": False, "rs": ""}])
 def test_every_parameter_learns_in_one_of_the_stages(changes, cache):
     torch.manual_seed(0)
-    method = dri.DRIIQA(dataclasses.replace(TINY, steps=1, restore_steps=1, **changes))
-    method.net = Network(method.config)
-    method.source = [torch.randint(256, (3, 120, 120), dtype=torch.uint8) for _ in range(4)]
-    before = {name: p.clone() for name, p in method.net.named_parameters()}
-    learner = method.learner()
-    method.net.train()
+    config = dataclasses.replace(TINY, extractor_steps=1, restorer_steps=1, **changes)
+    method = dri.DRIIQA(config)
+    method.net = net = Network(config)
+    photographs = [torch.randint(256, (3, 120, 120), dtype=torch.uint8) for _ in range(4)]
+    before = {name: p.clone() for name, p in net.named_parameters()}
+    if net.extractor is not None:
+        dri.train_extractor(net.extractor, photographs, config)
+    if net.restorer is not None:
+        dri.train_restorer(net.restorer, net.extractor, photographs, config)
+    optimizer = method.optimizer(net)
+    net.train()
     x = torch.rand(4, 3, 64, 64)
     for _ in range(3):  # what begins at zero lets others learn only from the second step on
-        loss = method.loss({"x": x, "x_ref": x.roll(1, 0), "score": torch.rand(4)})
-        learner.zero_grad()
-        loss.backward()
-        learner.step()
-    assert not [name for name, p in method.net.named_parameters() if torch.equal(p, before[name])]
+        values = method.loss({"x": x, "x_ref": x.roll(1, 0), "score": torch.rand(4)})
+        optimizer.zero_grad()
+        values["loss"].backward()
+        optimizer.step()
+    assert not [name for name, p in net.named_parameters() if torch.equal(p, before[name])]
 
 
 # --- the method ---------------------------------------------------------------------------------------------------
@@ -203,15 +212,16 @@ def test_every_parameter_learns_in_one_of_the_stages(changes, cache):
 def test_frozen_parts_stay_as_their_stages_left_them(cache):
     train, val, _ = offline()
     torch.manual_seed(0)
-    method = dri.DRIIQA(dataclasses.replace(TINY, joint=False)).fit(train, val)
+    method = dri.DRIIQA(FROZEN).fit(train, val)
     torch.manual_seed(0)
     net = Network(method.config)
-    pictures = [*Pictures(pristine(train, None))]
-    dri.train_extractor(net.extractor, pictures, method.config)  # read from the cache
-    dri.train_restorer(net.restorer, net.extractor, pictures, method.config)
+    photographs = [*Uint8Images(pristine(train, None))]
+    dri.train_extractor(net.extractor, photographs, method.config)  # read from the cache
+    dri.train_restorer(net.restorer, net.extractor, photographs, method.config)
     for part in ("extractor", "restorer"):
-        for mine, theirs in zip(getattr(method.net, part).state_dict().values(), getattr(net, part).state_dict().values()):
-            assert torch.equal(mine, theirs)
+        mine = getattr(method.net, part).state_dict()
+        theirs = getattr(net, part).state_dict()
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 def test_joint_training_moves_extractor_and_restorer_but_no_running_statistics(cache):
@@ -220,7 +230,7 @@ def test_joint_training_moves_extractor_and_restorer_but_no_running_statistics(c
     method = dri.DRIIQA(TINY).fit(train)
     torch.manual_seed(0)
     net = Network(TINY)
-    dri.train_extractor(net.extractor, [*Pictures(pristine(train, None))], TINY)
+    dri.train_extractor(net.extractor, [*Uint8Images(pristine(train, None))], TINY)
     mine, theirs = method.net.extractor.state_dict(), net.extractor.state_dict()
     moved = {key.split(".")[-1] for key in mine if not torch.equal(mine[key], theirs[key])}
     assert "weight" in moved and not moved & {"running_mean", "running_var"}
@@ -231,41 +241,44 @@ def test_ablations_share_what_was_trained_before_and_the_order_does_not_matter(c
     nets = []
     for changes in ({}, {"rs": "", "quality": False}):
         torch.manual_seed(1)
-        method = dri.DRIIQA(dataclasses.replace(TINY, epochs=1, joint=False, **changes)).fit(train)
+        method = dri.DRIIQA(dataclasses.replace(FROZEN, epochs=1, **changes)).fit(train)
         nets.append(method.net)
     assert len([*(cache / "dri-stages").glob("*.pt")]) == 2  # one extractor, one restorer
     assert torch.equal(nets[0].extractor.embed[1].weight, nets[1].extractor.embed[1].weight)
 
 
 def test_a_killed_stage_goes_on_as_if_nothing_had_happened(cache, monkeypatch):
-    pictures = [torch.randint(256, (3, 120, 120), dtype=torch.uint8) for _ in range(4)]
-    c = dataclasses.replace(TINY, steps=3)
+    photographs = [torch.randint(256, (3, 120, 120), dtype=torch.uint8) for _ in range(4)]
+    c = dataclasses.replace(TINY, extractor_steps=3)
 
     def run(folder, die_at=None):
-        monkeypatch.setattr(dri, "cache_dir", lambda: cache / folder)
-        monkeypatch.setattr(dri, "fit", lambda *a, **more: fit(*a[:5], 1, *a[6:], **more))  # a checkpoint every step
+        monkeypatch.setattr(dri_stages, "cache_dir", lambda: cache / folder)
+        # a checkpoint every step
+        monkeypatch.setattr(dri_stages, "fit",
+                            lambda stage: fit(dataclasses.replace(stage, round=1)))
         torch.manual_seed(0)
         net = Network(c).extractor
         drawn = iter(range(99))
-        monkeypatch.setattr(dri, "grid", lambda *a: 1 / 0 if next(drawn) == die_at else grid(*a))
-        history = dri.train_extractor(net, pictures, c)
+        monkeypatch.setattr(dri_stages, "grid", lambda *a: 1 / 0 if next(drawn) == die_at else grid(*a))
+        history = dri.train_extractor(net, photographs, c)
         return history, net.state_dict()
 
-    fit = dri.fit
+    fit = dri_stages.fit
     whole, wanted = run("a")
     with pytest.raises(ZeroDivisionError):
         run("b", die_at=2)
-    rest, found = run("b")
+    rest, state = run("b")
     assert rest["loss"].tolist() == whole["loss"].tolist() and len(whole) == 3
-    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+    assert all(torch.equal(state[key], wanted[key]) for key in wanted)
 
 
-def test_pictures_that_differ_in_the_middle_have_a_training_of_their_own(cache):
-    """Two splits may well begin and end with the same photographs: the test part of one must not be read for the other."""
+def test_images_that_differ_in_the_middle_have_a_training_of_their_own(cache):
+    """Two splits may well begin and end with the same photographs: what was trained on the test part
+    of one must not be read for the other."""
     photos = [torch.full((3, 120, 120), value, dtype=torch.uint8) for value in range(4)]
-    c = dataclasses.replace(TINY, steps=1)
-    for pictures in (photos[:2] + photos[3:], photos[:1] + photos[2:], photos[:2] + photos[3:]):
-        dri.train_extractor(Network(c).extractor, pictures, c)
+    c = dataclasses.replace(TINY, extractor_steps=1)
+    for some in (photos[:2] + photos[3:], photos[:1] + photos[2:], photos[:2] + photos[3:]):
+        dri.train_extractor(Network(c).extractor, some, c)
     assert len([*(cache / "dri-stages").glob("*.pt")]) == 2
 
 
@@ -274,14 +287,14 @@ def test_nothing_that_is_tested_is_learnt_from():
     known = pristine(train, None)
     assert set(known.table["content"]) == set(train.table["content"]) and not known.table["image"].duplicated().any()
     assert not set(known.table["image"]) & set(test.table["reference"])
-    with pytest.raises(data.DatasetError, match="all its pictures may be in the validation or test part"):
+    with pytest.raises(data.DatasetError, match="all its images may be in the validation or test part"):
         pristine(train, test)
-    whole = pristine(train, data.load("offline"))  # an attempt to learn from everything
+    whole = pristine(train, data_download.load("offline"))  # an attempt to learn from everything
     assert not set(whole.table["content"]) & (set(test.table["content"]) | set(val.table["content"]))
-    renamed = dataclasses.replace(data.load("offline"), name="other")  # under another name, in the same folder
+    renamed = dataclasses.replace(data_download.load("offline"), name="other")  # under another name, in the same folder
     assert not set(pristine(train, renamed).table["content"]) & set(test.table["content"])
     bare = dataclasses.replace(train, card=dataclasses.replace(train.card, reference=False))
-    with pytest.raises(data.DatasetError, match="has no references: give pristine pictures"):
+    with pytest.raises(data.DatasetError, match="has no references: give pristine images"):
         pristine(bare, None)
 
 
@@ -295,7 +308,7 @@ def test_an_image_without_its_reference_is_named_before_any_training(cache):
     assert not (cache / "dri-stages").exists()
 
 
-def test_a_set_without_references_trains_with_pictures_from_elsewhere(cache):
+def test_a_set_without_references_trains_with_images_from_elsewhere(cache):
     train, val, test = offline()
     bare = [dataclasses.replace(part, card=dataclasses.replace(part.card, reference=False)) for part in (train, val)]
     torch.manual_seed(0)
@@ -305,12 +318,63 @@ def test_a_set_without_references_trains_with_pictures_from_elsewhere(cache):
     assert np.isfinite(method.predict(test.subset(range(3)))).all()
 
 
-def test_the_predictor_alone_needs_no_pristine_pictures(cache):
+def test_the_predictor_alone_needs_no_pristine_images(cache):
     train, val, _ = offline()
     bare = dataclasses.replace(train, card=dataclasses.replace(train.card, reference=False))
-    alone = dataclasses.replace(TINY, quality=False, degradation=False, assist=False, rs="", epochs=1)
+    alone = dataclasses.replace(FROZEN, quality=False, degradation=False, assist=False, rs="", epochs=1)
     method = dri.DRIIQA(alone).fit(bare)
-    assert method.variant == "predictor alone" and method.net.extractor is None and not (cache / "dri-stages").exists()
+    assert method.net.extractor is None and not (cache / "dri-stages").exists()
+    assert np.allclose(method.predict(val), [method.score(val.image(row)[None]).item()
+                                             for row in range(len(val))], atol=1e-3)
+
+
+def test_frozen_maps_and_crops_give_the_score_that_the_images_give(cache):
+    train, _, _ = offline(12)
+    torch.manual_seed(0)
+    method = dri.DRIIQA(dataclasses.replace(FROZEN, side=4))
+    method.net = net = Network(method.config)
+    maps = method.maps(train, references=True)
+    net.standardise.measure(maps.image(row) for row in range(len(maps)))
+    net.eval()
+    batch = next(iter(frozen_maps.loader(maps, method.plan, len(train), crops=True)))
+    with torch.no_grad():
+        of_maps = net.everything(batch["x"], batch["maps"])[0]
+        of_images = net(batch["x"])
+    assert torch.allclose(of_maps, of_images, atol=1e-3) and of_images.std() > 1e-3
+    values = method.loss(batch)
+    assert set(values) == {"loss", "quality", "reconstruction", "rs"}
+    assert values["reconstruction"] > 0 and values["rs"] > 0
+    assert values["loss"].item() == pytest.approx(
+        (values["quality"] + values["reconstruction"] + 0.1 * values["rs"]).item())
+
+
+class Blur(nn.Module):
+    """An encoder of one's own: averages, and a linear map that learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.channels, self.strides = [4, 5, 6], [8, 16, 32]
+        self.maps = nn.ModuleList(nn.Conv2d(3, count, 1) for count in self.channels)
+
+    def forward(self, x):
+        means = [nn.functional.avg_pool2d(x, stride) for stride in self.strides]
+        return [layer(mean) for layer, mean in zip(self.maps, means)]
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_an_encoder_of_ones_own_is_an_argument(frozen, cache, tmp_path):
+    train, _, test = offline(12)
+    encoder = Blur()
+    config = dataclasses.replace(FROZEN, frozen=frozen, epochs=1, extractor_steps=1, restorer_steps=1)
+    method = dri.DRIIQA(config, encoder=encoder).fit(train)
+    own = method.net.encoder.net.maps[0].weight
+    assert torch.equal(own.cpu(), encoder.maps[0].weight) == frozen
+    assert "encoder=Blur" in method.identity["variant"]
+    method.save(tmp_path / "own.pt")
+    again = dri.DRIIQA.load(tmp_path / "own.pt", encoder=encoder)
+    assert np.allclose(again.predict(test), method.predict(test), atol=5e-3)
+    with pytest.raises(ValueError, match="blocks"):
+        dri.DRIIQA.load(tmp_path / "own.pt")
 
 
 def test_it_is_saved_and_loaded_and_restores_any_size(cache, tmp_path):
@@ -328,17 +392,20 @@ def test_it_is_saved_and_loaded_and_restores_any_size(cache, tmp_path):
                                               ({"rs": "ratio aline"}, "rs='ratio aline' is unknown"),
                                               ({"crop": 100}, "crop=100 must be a multiple of 32"),
                                               ({"patch": 72}, "patch=72 of 16"), ({"crop": 0}, "crop=0"), ({"patch": 0}, "patch=0"),
-                                              ({"epochs": 0}, "epochs=0"), ({"batch": 0}, "batch=0"), ({"steps": 0}, "steps=0"),
-                                              ({"restore_steps": -1}, "restore_steps=-1"), ({"lr": -1}, "lr=-1"),
-                                              ({"lr1": 0}, "lr1=0"), ({"lr2": float("nan")}, "lr2=nan"), ({"width": 100}, "width=100"),
-                                              ({"restorer": 7}, "restorer=7 must be an even"), ({"trunk": ""}, "trunk=''"),
+                                              ({"epochs": 0}, "epochs=0"), ({"batch": 0}, "batch=0"), ({"extractor_steps": 0}, "extractor_steps=0"),
+                                              ({"restorer_steps": -1}, "restorer_steps=-1"), ({"lr": -1}, "lr=-1"),
+                                              ({"extractor_lr": 0}, "extractor_lr=0"), ({"restorer_lr": float("nan")}, "restorer_lr=nan"), ({"width": 100}, "width=100"),
+                                              ({"restorer_width": 7}, "restorer_width=7 must be an even"), ({"trunk": ""}, "trunk=''"),
                                               ({"trunk": (4, 8, 16)}, r"trunk=\(4, 8, 16\) must be four whole numbers"),
-                                              ({"blocks": (1, 1, 1, 0)}, "blocks=.* must be four whole numbers"),
-                                              ({"blocks": 2}, "blocks=2 must be"), ({"temperature": 0}, "temperature=0"),
+                                              ({"restorer_blocks": (1, 1, 1, 0)}, "restorer_blocks=.* must be four whole numbers"),
+                                              ({"restorer_blocks": 2}, "restorer_blocks=2 must be"), ({"temperature": 0}, "temperature=0"),
                                               ({"contents": 1, "degradations": 1}, "nothing to tell apart"),
                                               ({"lambda_rs": -0.1}, "lambda_rs=-0.1"), ({"assist": "no"}, "assist='no'"),
                                               ({"rs": None}, "rs=None must be a text"), ({"weights": ""}, "weights=''"),
-                                              ({"seed": -1}, "seed=-1"), ({"test_crops": 0}, "test_crops=0")])
+                                              ({"seed": -1}, "seed=-1"), ({"test_crops": 0}, "test_crops=0"),
+                                              ({"encoder": ""}, "frozen=True needs a pretrained encoder"),
+                                              ({"encoder": "", "frozen": False}, "side and spread are about"),
+                                              ({"positions": "all"}, "positions='all' is unknown")])
 def test_settings_that_cannot_work_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SMOKE, **changes)
@@ -347,37 +414,42 @@ def test_settings_that_cannot_work_are_refused(changes, message):
 ALL_OFF = {"quality": False, "degradation": False, "assist": False}
 
 
-@pytest.mark.parametrize("changes, variant", [
-    ({}, "q + g + restoration, tgb, RS ratio align"), ({"assist": False}, "q + g, tgb, RS align"),
-    ({"assist": False, "rs": "ratio"}, "q + g, tgb"), ({"joint": False}, "q + g + restoration, tgb, RS align, frozen"),
-    ({"joint": False, "rs": "ratio interact"}, "q + g + restoration, tgb, frozen"),
-    ({"rs": "interact align ratio"}, "q + g + restoration, tgb, RS ratio align interact"),
-    ({"lambda_rs": 0.0}, "q + g + restoration, tgb"), ({"assist": False, "guidance": "add"}, "q + g, tgb, RS align"),
-    ({"guidance": "add"}, "q + g + restoration, tgb, restorer add, RS ratio align"),
-    ({**ALL_OFF, "rs": "ratio interact"}, "predictor alone"), ({**ALL_OFF, "rs": "ratio", "split": False, "joint": False}, "predictor alone"),
-    ({**ALL_OFF, "rs": "align"}, "predictor alone, RS align"),
-    ({**ALL_OFF, "assist": True, "interaction": "add", "rs": ""}, "restoration"),
-    ({**ALL_OFF, "assist": True, "rs": ""}, "restoration, tgb"), ({**ALL_OFF, "quality": True, "interaction": "add", "rs": ""}, "q, add")])
-def test_a_variant_names_what_acts_and_nothing_else(changes, variant):
-    config = dataclasses.replace(TINY, trunk=(4, 8, 16, 32), encoder="", **changes)
-    method = dri.DRIIQA(config)
-    assert method.variant == variant
+@pytest.mark.parametrize("changes, parts, has_extractor, has_restorer", [
+    ({}, "ratio align", True, True), ({"assist": False}, "align", True, False),
+    ({"assist": False, "rs": "ratio"}, "", True, False), ({"joint": False}, "align", True, True),
+    ({"joint": False, "rs": "ratio interact"}, "", True, True),
+    ({"rs": "interact align ratio"}, "ratio align interact", True, True),
+    ({"lambda_rs": 0.0}, "", True, True), ({**ALL_OFF, "rs": "ratio interact"}, "", False, False),
+    ({**ALL_OFF, "rs": "align"}, "align", True, False),
+    ({**ALL_OFF, "assist": True, "rs": ""}, "", True, True)], ids=str)
+def test_only_what_acts_is_built(changes, parts, has_extractor, has_restorer):
+    config = dataclasses.replace(TINY, **SMALL_TRUNK, **changes)
     net = Network(config)
-    assert (net.extractor is None) == (variant == "predictor alone") and (net.restorer is not None) == ("restoration" in variant)
-    assert (net.pull is not None) == ("align" in variant) and (net.order is not None) == ("interact" in variant)
+    assert config.rs_parts == tuple(parts.split())
+    assert (net.extractor is not None) == config.has_extractor == has_extractor
+    assert (net.restorer is not None) == has_restorer
+    assert (net.align_projections is not None) == ("align" in parts)
+    assert (net.interact_line is not None) == ("interact" in parts)
+
+
+def test_the_identity_names_what_differs_from_a_preset():
+    assert dri.DRIIQA().identity["variant"] == "" == dri.DRIIQA(DRIConfig()).identity["variant"]
+    changed = dri.DRIIQA(dataclasses.replace(dri.QUICK, assist=False, width=64)).identity
+    assert changed["variant"] == "width=64, assist=False"
+    assert changed["hash"] != dri.DRIIQA().identity["hash"]
 
 
 @pytest.mark.parametrize("rs", ["ratio", "align", "interact", "ratio align interact"])
 @pytest.mark.parametrize("changes", [{}, {"assist": False}, {"joint": False}, ALL_OFF], ids=str)
 def test_parts_of_the_rs_loss_are_named_where_they_have_a_gradient_and_only_there(rs, changes):
-    config = dataclasses.replace(TINY, trunk=(4, 8, 16, 32), encoder="", lambda_rec=0.0, rs=rs, **changes)
+    config = dataclasses.replace(TINY, **SMALL_TRUNK, lambda_rec=0.0, rs=rs, **changes)
     method = dri.DRIIQA(config)
     torch.manual_seed(0)
     method.net = Network(config).train()
     for part in (method.net.extractor, method.net.restorer):
         if part is not None:
             part.requires_grad_(config.joint)
-    head = ("pull.", "order.")  # serve the loss alone
+    loss_alone = ("align_projections.", "interact_line.")
     gradients = []
     x = torch.rand(4, 3, 64, 64)
     batch = {"x": x, "x_ref": x.roll(1, 0), "score": torch.tensor([0.1, 0.4, 0.6, 0.9])}
@@ -385,9 +457,9 @@ def test_parts_of_the_rs_loss_are_named_where_they_have_a_gradient_and_only_ther
         method.config = dataclasses.replace(config, lambda_rs=lambda_rs)
         method.net.zero_grad()
         torch.manual_seed(1)  # dropout
-        method.loss(batch).backward()
+        method.loss(batch)["loss"].backward()
         gradients.append([torch.zeros_like(p) if p.grad is None else p.grad.clone()
-                          for name, p in method.net.named_parameters() if not name.startswith(head)])
+                          for name, p in method.net.named_parameters() if not name.startswith(loss_alone)])
     assert all(map(torch.equal, *gradients)) == (config.rs_parts == ())
 
 
@@ -406,7 +478,7 @@ def test_a_backbone_that_does_not_fit_is_refused_before_any_training(changes, wo
 
 
 def test_without_a_restoration_network_nothing_is_restored():
-    method = dri.DRIIQA(dataclasses.replace(TINY, trunk=(4, 8, 16, 32), encoder="", assist=False))
+    method = dri.DRIIQA(dataclasses.replace(TINY, **SMALL_TRUNK, assist=False))
     method.net = Network(method.config)
     with pytest.raises(ValueError, match="assist=False has no restoration network"):
         method.restore(torch.rand(1, 3, 40, 40))
@@ -418,13 +490,13 @@ def test_every_setting_says_where_it_comes_from():
 
 
 def test_restoration_learns_to_take_noise_away(cache):
-    """On a picture that it has not seen, after 150 steps with noise alone."""
-    photos = [*Pictures(pristine(data.load("offline"), None))][:7]
-    c = dataclasses.replace(SMOKE, restore_steps=150, lr2=7e-3, steps=20)
+    """On an image that it has not seen, after 150 steps with noise alone."""
+    photos = [*Uint8Images(pristine(data_download.load("offline"), None))][:7]
+    c = dataclasses.replace(SMOKE, restorer_steps=150, restorer_lr=7e-3, extractor_steps=20)
     torch.manual_seed(0)
     net = Network(c)
     only = pytest.MonkeyPatch()
-    only.setattr(dri, "sequences", lambda count, *how: [[(11, 4)]] * count)
+    only.setattr(dri_stages, "sequences", lambda count, *how: [[(11, 4)]] * count)
     dri.train_extractor(net.extractor, photos[:6], c)
     dri.train_restorer(net.restorer, net.extractor, photos[:6], c)
     only.undo()
