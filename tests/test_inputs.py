@@ -10,7 +10,7 @@ from PIL import Image
 
 import data_download
 from data_download.made import offline
-from iqa_core import baselines, data, dri, evaluate, features, files, images, inputs, qfm, reiqa, reiqa_experts, reiqa_pairs, reiqa_pretrain, score, settings
+from iqa_core import baselines, data, dri, dri_stages, evaluate, features, files, images, inputs, qfm, reiqa, reiqa_experts, reiqa_pairs, reiqa_pretrain, score, settings
 from iqa_core import train as training
 from iqa_core import yoto
 
@@ -18,8 +18,8 @@ TINY_YOTO = dataclasses.replace(yoto.SMOKE, encoder="test_efficientnet", weights
 TINY_QFM = dataclasses.replace(qfm.SMOKE, encoder="test_efficientnet", weights="random", width=8, heads=2, crop=32, epochs=1,
                                batch=8, memory=16, calm=0, test_crops=2)
 TINY_DRI = dataclasses.replace(dri.SMOKE, trunk=(4, 8, 16, 32), encoder="test_efficientnet", weights="random", width=16,
-                               crop=32, contents=2, degradations=2, patch=32, restorer=4, steps=1, restore_steps=1, epochs=1,
-                               batch=8)
+                               crop=32, contents=2, degradations=2, patch=32, restorer_width=4, extractor_steps=1,
+                               restorer_steps=1, epochs=1, batch=8)
 
 
 @pytest.fixture(autouse=True)
@@ -385,12 +385,12 @@ def test_what_is_trained_before_the_scores_is_trained_anew_when_its_code_changes
         return len([*folder.glob("*.pt")])
 
     assert [trained(), trained()] == [1, 1]
-    monkeypatch.setattr(dri, "code_hash", lambda *places: "another code")
+    monkeypatch.setattr(dri_stages, "code_hash", lambda *places: "another code")
     assert trained() == 2
-    monkeypatch.setattr(dri, "run_settings", lambda: training.run_settings() | {"accumulation": 2})
+    monkeypatch.setattr(dri_stages, "run_settings", lambda: training.run_settings() | {"accumulation": 2})
     assert trained() == 3
-    assert {"extractor.py", "distortions.py", "dri.py"} <= {path.name for path in dri._STAGE_CODE}
-    assert all(path.is_file() for path in dri._STAGE_CODE)
+    assert {"dri_extractor.py", "distortions.py", "dri_stages.py"} <= {path.name for path in dri_stages.STAGE_CODE}
+    assert all(path.is_file() for path in dri_stages.STAGE_CODE)
 
 
 def test_sizes_come_from_the_image_as_it_is_shown(dataset):
