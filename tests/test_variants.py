@@ -19,8 +19,8 @@ NAMES = ["attention", "loss", "encoder", "dataset"]
 
 @pytest.fixture(scope="module")
 def parts():
-    """Training and test part of 24 images with references."""
-    return data.splits(data.example(8, 3), 0)
+    """Parts of 40 images with references."""
+    return data.splits(data.example(10, 4), 0)
 
 
 def lines(code: str) -> list[str]:
