@@ -44,8 +44,9 @@ def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in frame]
     unknown = [str(column) for column in frame if column not in COLUMNS]
     if missing or unknown:
-        raise ValueError(f"{where}: no ledger rows (missing columns: {', '.join(missing) or 'none'}; "
-                         f"unknown: {', '.join(unknown) or 'none'}). Use evaluate.run's rows.")
+        raise ValueError(f"{where}: no ledger rows (missing columns: "
+                         f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'})"
+                         ". Use evaluate.run's rows.")
     texts = [column for column in COLUMNS if column not in _WHOLE + _DECIMAL]
     frame = frame[COLUMNS].assign(**frame[texts].fillna("").astype(str))
     for column in _WHOLE + _DECIMAL:
@@ -54,8 +55,9 @@ def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
             whole = column in _WHOLE
             frame[column] = values.astype("int64") if whole else values.round(4)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{where}: column {column} holds something that is no number ({error}). "
-                             "Correct it, or restore the file from version control.") from error
+            raise ValueError(f"{where}: column {column} holds something that is no number "
+                             f"({error}). Correct it, or restore the file from version "
+                             "control.") from error
     return frame
 
 
@@ -154,9 +156,9 @@ def merge(path: Path, rows: pd.DataFrame, key: list[str],
 def leaderboard(path: str | Path | None = None) -> pd.DataFrame:
     """One line a method: medians over its splits, from its most thorough mode (full, quick, smoke).
 
-    Results are those of the last epoch, of trainings on the same set with all scores of the training
-    part; what else was tried stays in the ledger. Of several sizes of a set that with the most
-    seeds counts, then the largest; of several settings of equal name (`hash`) the latest.
+    Results are those of the last epoch, of trainings on the same set with all scores of the
+    training part; what else was tried stays in the ledger. Of several sizes of a set that with the
+    most seeds counts, then the largest; of several settings of equal name (`hash`) the latest.
 
     Args:
         path: the CSV file; default `default_path()`.
@@ -206,7 +208,7 @@ def _median_and_quartiles(row) -> str:
 
 def read_claims(path: str | Path) -> pd.DataFrame:
     """The rows of a file of claims, with the columns `CLAIM_COLUMNS`."""
-    numbers = ["n", "splits_needed"]  # empty where nothing is to be told
+    numbers = ["n", "splits_needed"]  # empty where there is none
     return pd.read_csv(path, keep_default_na=False, na_values=dict.fromkeys(numbers, [""]))
 
 

@@ -98,9 +98,9 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "srcc",
     table = (a[metric] - b[metric]).unstack("repeat")  # (J, R)
     missing = table.isna().sum().sum()
     if len(table) < 2 or missing:
-        raise ValueError(f"{len(table)} pairs, {missing} of them NaN, give no interval: run 2 seeds "
-                         "or more, the same number of trainings on each, and find out where a "
-                         "correlation is undefined.")
+        raise ValueError(f"{len(table)} pairs, {missing} of them NaN, give no interval: run 2 "
+                         "seeds or more, the same number of trainings on each, and find out where "
+                         "a correlation is undefined.")
     result = of_differences(table.to_numpy(), a["n"].mean() / n_train, margin)
     result["n"] = a["n"].mean()
     return result
@@ -129,8 +129,8 @@ def of_differences(differences, overlap: float = 0.0, margin: float = MARGIN) ->
     d = d.reshape(len(d), -1)  # (J, R)
     splits, repeats = d.shape
     if splits < 2 or np.isnan(d).any():
-        raise ValueError(f"{splits} pairs, {np.isnan(d).sum()} of them NaN, give no interval: 2 are "
-                         "the least.")
+        raise ValueError(f"{splits} pairs, {np.isnan(d).sum()} of them NaN, give no interval: 2 "
+                         "are the least.")
     s_split, s_seed = components(d)
     se = standard_error(s_split, s_seed, splits, repeats, overlap)
     freedom = degrees_of_freedom(s_split, s_seed, splits, repeats, overlap)
@@ -205,9 +205,10 @@ def _one_method(table: pd.DataFrame, name: str) -> pd.DataFrame:
     kinds = table[[column for column in IDENTITY if column in table]].drop_duplicates()
     if len(kinds) != 1 or table[["seed", "repeat"]].duplicated().any():
         differing = [column for column in kinds if kinds[column].nunique() > 1]
-        raise ValueError(f"Table {name} has {len(table)} rows of {len(kinds)} sorts (they differ in "
-                         f"{', '.join(differing) or 'nothing but the numbers'}): give one method on "
-                         "one dataset, one row a seed and training.")
+        columns = ", ".join(differing) or "nothing but the numbers"
+        raise ValueError(f"Table {name} has {len(table)} rows of {len(kinds)} sorts (they differ "
+                         f"in {columns}): give one method on one dataset, one row a seed and "
+                         "training.")
     return table.set_index(["seed", "repeat"]).sort_index()
 
 
@@ -309,12 +310,12 @@ def srcc_by_content(pred, mos, contents) -> pd.Series:
     """
     table = pd.DataFrame({"pred": np.asarray(pred), "mos": np.asarray(mos),
                           "content": np.asarray(contents)})
-    found = {}
+    values = {}
     for content, part in table.groupby("content"):
         if len(part) >= FEWEST_IN_CONTENT and part["mos"].nunique() > 1:
             constant = part["pred"].nunique() == 1
-            found[content] = np.nan if constant else metrics.srcc(part["pred"], part["mos"])
-    return pd.Series(found, dtype=float)
+            values[content] = np.nan if constant else metrics.srcc(part["pred"], part["mos"])
+    return pd.Series(values, dtype=float)
 
 
 def srcc_within(pred, mos, contents, n: int = 1000, seed: int = 0) -> pd.Series:
@@ -345,30 +346,3 @@ def srcc_within(pred, mos, contents, n: int = 1000, seed: int = 0) -> pd.Series:
     low, high = np.quantile(resampled, [0.025, 0.975])
     return pd.Series({"srcc": values.mean(), "low": low, "high": high, "contents": len(values)},
                      dtype=float)
-
-
-def srcc_interval(srcc: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of an SRCC that was measured on n images.
-
-        z = atanh(SRCC),    se = sqrt((1 + SRCC^2 / 2) / (n - 3)),
-        interval = tanh(z - 1.96 se), tanh(z + 1.96 se)
-
-    It holds for images that say different things; versions of a few contents tell less than their
-    number.
-
-    Args:
-        srcc: in (-1, 1).
-        n: number of images, 4 or more.
-
-    Returns:
-        Its lower and upper end.
-
-    Source: Bonett and Wright, Sample size requirements for estimating Pearson, Kendall and Spearman
-    correlations (2000), equation for Spearman's.
-
-    >>> [round(end, 2) for end in srcc_interval(0.8, 20)]
-    [0.5, 0.93]
-    """
-    error = np.sqrt((1 + srcc**2 / 2) / (n - 3))
-    z = np.arctanh(srcc)
-    return float(np.tanh(z - 1.96 * error)), float(np.tanh(z + 1.96 * error))

@@ -1,7 +1,7 @@
 """How a method is judged: it is trained and tested on seeded splits, and every number gets a row.
 
 The protocol is that of CONTRIQUE, Re-IQA and ARNIQA: 70/10/20 splits by content, ten seeds, the
-median over them. An official test part is kept. Nothing that is learnt on one split reaches
+median over them. An official test part stays. Nothing that is learnt on one split reaches
 another. A table that is too small for such splits is cross-validated, ten times as well. Two
 methods are compared by `comparisons`.
 """
@@ -138,8 +138,8 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
     `__deepcopy__` to return itself.) A method without `fit` predicts once. With an official test
     part the seeds vary training and validation only.
 
-    A table that is too small for a 70/10/20 split, and has no official test part, is cross-validated
-    instead, with a warning: see `small_tables`. Its `split` is "5-fold".
+    A table that is too small for a 70/10/20 split, and has no official test part, is
+    cross-validated instead, with a warning: see `small_tables`. Its `split` is "5-fold".
 
     Args:
         method: has `identity` or a `name` (see `identity`), `score` or `predict` or `predictions`

@@ -1,9 +1,9 @@
 """Tables that are too small for a 70/10/20 split: how they are cross-validated.
 
-A part needs 3 images. For each seed the contents are shuffled into k = 5 folds (5 contents or fewer:
-one each, the same for every seed). The images of each fold are predicted by a method that was
-trained on all others with `val=None`, so its constants stay at their defaults. All n predictions
-together give the row of the seed.
+A part needs 3 images. For each seed the contents are shuffled into k = 5 folds (5 contents or
+fewer: one each, the same for every seed). The images of each fold are predicted by a method that
+was trained on all others with `val=None`, so its constants stay at their defaults. All n
+predictions together give the row of the seed.
 
 Predictions of several trainings cannot be pooled as they are. What is tested is missing from
 training, so the mean of a training part is low where the test scores are high, and every regression
@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 
 from iqa_core import data
-from iqa_core.comparisons import srcc_interval
 
 FEWEST_IN_PART = 3  # a correlation needs three values
 FEWEST_IMAGES = 8  # of a table that is cross-validated: five folds then train on six of them
@@ -126,3 +125,30 @@ def warning_of(dataset: data.Dataset, folds: int, learns: bool) -> str:
             f"many contents do), so {how}.{unused} With {n} images the 95 % interval of an SRCC of "
             f"0.80 is {low:.2f} to {high:.2f} at best, however many seeds are run: rate more to "
             "tell methods apart.")
+
+
+def srcc_interval(srcc: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of an SRCC that was measured on n images.
+
+        z = atanh(SRCC),    se = sqrt((1 + SRCC^2 / 2) / (n - 3)),
+        interval = tanh(z - 1.96 se), tanh(z + 1.96 se)
+
+    It holds for images that say different things; versions of a few contents tell less than their
+    number.
+
+    Args:
+        srcc: in (-1, 1).
+        n: number of images, 4 or more.
+
+    Returns:
+        Its lower and upper end.
+
+    Source: Bonett and Wright, Sample size requirements for estimating Pearson, Kendall and Spearman
+    correlations (2000), equation for Spearman's.
+
+    >>> [round(end, 2) for end in srcc_interval(0.8, 20)]
+    [0.5, 0.93]
+    """
+    error = np.sqrt((1 + srcc**2 / 2) / (n - 3))
+    z = np.arctanh(srcc)
+    return float(np.tanh(z - 1.96 * error)), float(np.tanh(z + 1.96 * error))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from iqa_core import comparisons, data, evaluate, metrics
+from iqa_core import comparisons, data, evaluate, metrics, small_tables
 
 
 @pytest.fixture(scope="module")
@@ -401,6 +401,12 @@ def test_small_tables_are_compared_with_a_warning():
     with pytest.warns(UserWarning, match="every seed tests the same 20 images, so this interval tells how much training"):
         found = comparisons.compare(a, b)
     assert found["difference"] == pytest.approx((a["srcc"] - b["srcc"]).mean()) and found["pairs"] == 3
+
+
+def test_the_interval_of_an_srcc_is_that_of_bonett_and_wright():
+    # the example in the documentation of Bonett's own package statpsych, ci.spear
+    expected = pytest.approx((0.5840951, 0.9638297), abs=1e-4)
+    assert small_tables.srcc_interval(0.8699639, 15) == expected
 
 
 # ---- summary -----------------------------------------------------------------------------------------------------

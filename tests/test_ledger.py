@@ -1,4 +1,4 @@
-"""The ledger: rows are replaced by key, crashes and two writers lose nothing, and tables are rendered from it."""
+"""The ledger: rows are replaced by key, two writers lose nothing, tables are rendered from it."""
 
 import multiprocessing
 import os

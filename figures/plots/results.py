@@ -2,9 +2,9 @@
 
     python -m figures.plots.results [folder]
 
-A dot is one split, the first on top, a bar the median. Every paper is shown by its full method. Only
-rows of `compare.py` in quick mode count, because they share images and splits; methods whose rows
-are not there yet are missing.
+A dot is one split, the first on top, a bar the median. Every paper is shown by its full method.
+Only rows of `compare.py` in quick mode count, because they share images and splits; methods whose
+rows are not there yet are missing.
 """
 
 import sys
@@ -68,7 +68,7 @@ def compared(path: Path | None = None, mode: str = "quick") -> pd.DataFrame:
 
 
 def draw(folder: Path, path: Path | None = None, mode: str = "quick") -> None:
-    """The figure into a folder; from another ledger than `ledger.csv` or of another mode, if named."""
+    """The figure into a folder, of a mode; from another ledger than `ledger.csv`, if named."""
     rows = compared(path, mode)
     low = rows["srcc"].min() - 0.04
     high = rows["srcc"].max() + 0.04
