@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
@@ -104,11 +105,13 @@ class Method:
                 share_initial_weights(self.net, self.base.build())
             self.net.to(self.device, memory_format=torch.channels_last)  # faster on a CPU
             self.labels_used = len(train)
-            for stage in self.stages(train, val, seed, checkpoint):
-                rows = fit(stage)
-                self.best = stage.best
-                epochs = rows.groupby(rows.index // stage.round).mean()
-                self.history = epochs.rename_axis("epoch").reset_index()
+            # closing: a stage that holds a lock lets go of it when its training fails
+            with closing(self.stages(train, val, seed, checkpoint)) as stages:
+                for stage in stages:
+                    rows = fit(stage)
+                    self.best = stage.best
+                    epochs = rows.groupby(rows.index // stage.round).mean()
+                    self.history = epochs.rename_axis("epoch").reset_index()
         if self.best is not None:  # without what was only there to train, such as a memory bank
             own = self.net.state_dict()
             weights = {name: self.best["module"][name] for name in own}
