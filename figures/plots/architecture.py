@@ -17,7 +17,8 @@ from torch import Generator
 
 from figures import FOLDER
 from figures.plots.diagram import DATA, EARLY, FROZEN, NEW, TRAINING, Sheet, Watched, number, size
-from iqa_core import dri, features, qfm, reiqa, reiqa_experts, reiqa_pairs, reiqa_pretrain, yoto
+from iqa_core import (
+    dri, features, qfm, qfm_noise, reiqa, reiqa_experts, reiqa_pairs, reiqa_pretrain, yoto)
 
 ALT = {
     "architecture_reiqa": "Re-IQA: two encoders learn from pairs of crops, without scores, which "
@@ -107,8 +108,8 @@ def draw_yoto(path: Path) -> None:
     page.arrows("x>encoder:rt ref>encoder:rb head>y:bt y~loss:bt")
     for i, y in enumerate((4.25, 3.15, 2.05, 0.95)):
         embedding = watched.parameters(f"norms.{i}", f"embeds.{i}")
-        page.box(f"map{i}", 3.0, y, NEW, f"norm, linear\n{watched.input(f'norms.{i}')}\n"
-                 f"→ {watched.output(f'embeds.{i}')}\n{embedding}", 1.15)
+        page.box(f"map{i}", 3.0, y, NEW, f"norm, linear\n{watched.output('encoder', i)}\n"
+                 f"→ {watched.input(f'channel.{i}')}\n{embedding}", 1.15)
         channel = watched.output_and_parameters(f"channel.{i}")
         page.box(f"channel{i}", 4.35, y, NEW, f"channel attention\n{channel}", 1.15)
         attention = f"{watched.output(f'ha.{i}')}, {watched.parameters(f'ha.{i}')}"
@@ -132,15 +133,15 @@ def draw_qfm(path: Path) -> None:
     config = dataclasses.replace(qfm.QFMConfig(), weights="random")
     net = qfm.Network(config)
     x = torch.rand(1, 3, config.crop, config.crop)
-    memory = qfm.Memory(config.memory)
-    others = net.features(torch.rand(5, *x.shape[1:]))
-    memory.add(qfm.Records.of(others, torch.rand(5), torch.arange(1, 6)))
+    bank = net.memory_bank(config)
+    others = net.features(net.encoder(torch.rand(5, *x.shape[1:])))
+    bank.add(qfm_noise.Records.of(others, torch.rand(5), torch.arange(1, 6)))
     watched = Watched(net)
     net(x)
-    tokens = net.features(x)
-    own = qfm.Records.of(tokens, torch.rand(1), torch.zeros(1))
-    noise, _ = qfm.semantic_noise(tokens, own, memory.records, config)
-    moved = qfm.perturb(tokens, noise, config.alpha, config.rescale)
+    tokens = net.features(net.encoder(x))
+    own = qfm_noise.Records.of(tokens, torch.rand(1), torch.zeros(1))
+    noise, _ = qfm_noise.semantic_noise(tokens, own, bank.records, config)
+    perturbed = qfm_noise.perturb(tokens, noise, config.alpha, config.rescale)
 
     page = Sheet(8.8, 4.1)
     parameters = watched.parameters("")
@@ -148,18 +149,18 @@ def draw_qfm(path: Path) -> None:
     page.box("x", 0.65, 3.3, DATA, f"image x\n{size(x)}")
     encoder = config.encoder.split("_patch")[0]
     page.box("encoder", 2.1, 3.3, NEW, f"encoder\n{encoder}\n{watched.parameters('encoder')}")
-    page.box("F", 3.75, 3.3, DATA, f"F: summary, tokens\n{watched.output('encoder')}", 1.35)
+    page.box("F", 3.75, 3.3, DATA, f"F: summary, tokens\n{size(tokens)}", 1.35)
     members = net.panel.members.shape[1]
     page.box("panel", 5.45, 3.3, NEW,
              f"panel\n{members} members query F\n{watched.parameters('panel')}")
     page.box("y", 6.75, 3.3, DATA, "score y", 0.6)
     page.box("quality", 8.05, 3.3, TRAINING, "quality\nSmoothL1(y, MOS)", 1.35)
-    page.box("memory", 2.1, 2.1, TRAINING, f"memory bank\nlast {memory.size} images\n"
-             f"keys {size(memory.records.keys)}, scores")
+    page.box("memory", 2.1, 2.1, TRAINING, f"memory bank\nlast {bank.size} images\n"
+             f"keys {size(bank.records.keys)}, scores")
     page.box("match", 3.75, 2.1, TRAINING,
              f"match\nlike score, other content\npartner {size(noise)}", 1.6)
     page.box("add", 5.5, 2.1, TRAINING,
-             f"add to F\ntokens keep their length\n{size(moved)}", 1.55)
+             f"add to F\ntokens keep their length\n{size(perturbed)}", 1.55)
     page.box("again", 6.82, 2.1, DATA, "same panel\ngives ỹ", 0.75)
     page.box("steady", 8.05, 2.1, TRAINING, f"consistency\n{config.lambda1:g} SmoothL1(ỹ, y)", 1.35)
     page.box("more", 0.65, 0.95, DATA, f"images\nwithout scores\n{size(x)}", 1.1)
