@@ -152,7 +152,7 @@ class DRIConfig:
 QUICK = DRIConfig(trunk="tf_efficientnet_lite0", contents=4, patch=64, extractor_steps=250,
                   restorer_width=12, restorer_blocks=(1, 1, 1, 1), restorer_steps=800,
                   restorer_lr=7e-3, encoder="tf_efficientnet_lite0", frozen=True, side=8,
-                  spread=True, width=48, rs="align", joint=False, crop=128, epochs=8, batch=32,
+                  spread=True, width=48, rs="align", joint=False, crop=128, epochs=12, batch=16,
                   lr=1e-3, positions="five")
 SMOKE = dataclasses.replace(QUICK, degradations=4, extractor_steps=15, restorer_width=8,
                             restorer_steps=20, crop=64, epochs=2, batch=8)
