@@ -25,10 +25,11 @@ from iqa_core.dri_extractor import (
     GROUPS, Extractor, contrast, correlation, degrade, grid, relations, sequences)
 from iqa_core.dri_restorer import Restorer
 from iqa_core.files import cache_dir, code_hash, locked
+from iqa_core.hardware import accelerator, run_settings
 from iqa_core.reiqa_pairs import cut
 from iqa_core.reiqa_pretrain import about
 from iqa_core.settings import to_save
-from iqa_core.train import Stage, accelerator, batch_numbers, fit, run_settings
+from iqa_core.train import Stage, batch_numbers, fit
 
 # What these trainings depend on: where a file changes, they are made anew.
 STAGE_CODE = [Path(__file__).with_name(name) for name in (

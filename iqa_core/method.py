@@ -7,8 +7,6 @@ computed once and kept, and only what stands on them is trained.
 
 import copy
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,13 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iqa_core import backbones, data, encoders, frozen_maps, metrics
+from iqa_core import backbones, data, frozen_maps, metrics
 from iqa_core.data import Dataset
 from iqa_core.files import half, progress, read_tensors, write_tensors
 from iqa_core.frozen_maps import CropPlan, FrozenMaps
+from iqa_core.hardware import accelerator
+from iqa_core.identity import about, block_names, identity
 from iqa_core.inputs import expect_batch, expect_training, fill, load_pair
 from iqa_core.settings import from_saved, to_save
-from iqa_core.train import Stage, accelerator, fit, warmup_cosine
+from iqa_core.train import Stage, fit, share_initial_weights, warmup_cosine
 
 Predictions = dict[tuple[str, str], np.ndarray]
 
@@ -300,31 +300,12 @@ class Method:
         `variant` lists how the config differs from the nearest preset, and the blocks that are not
         the method's own; "" = nothing. `hash` has 8 hex digits of config, blocks and given weights.
         """
-        blocks = self._block_names()
-        parts = [f"{name}={value}" for name, value in self._differences().items()]
-        parts += [f"{name}={block.split(' ')[0]}" for name, block in blocks.items()]
-        everything = json.dumps({"config": to_save(self.config), "blocks": blocks}, default=str)
-        digest = hashlib.sha256(everything.encode()).hexdigest()[:8]
-        return {"method": self.name, "variant": ", ".join(parts), "hash": digest}
-
-    def _differences(self) -> dict[str, object]:
-        """Fields in which the config differs from the nearest preset."""
-        own = to_save(self.config)
-        presets = [to_save(preset) for preset in self.presets] or [own]
-        each = [{name: value for name, value in own.items() if value != preset[name]}
-                for preset in presets]
-        return min(each, key=len)
+        return identity(self.name, self.config, self.presets, self._block_names())
 
     def _block_names(self) -> dict[str, str]:
-        """Names of blocks that are not the method's own; of modules with weights these, too."""
-        names = {}
-        if "name" not in vars(type(self)):  # a child class of a method, with another loss, say
+        names = block_names(self.blocks)
+        if "name" not in vars(type(self)):  # a child of a method, with another loss, say
             names["method"] = type(self).__name__
-        for name, block in self.blocks.items():
-            if isinstance(block, nn.Module):
-                names[name] = f"{type(block).__name__} {encoders.fingerprint(block)}"
-            else:
-                names[name] = getattr(block, "__name__", str(block))
         return names
 
     def save(self, path: str | Path) -> None:
@@ -375,32 +356,3 @@ class Method:
         c = self.config
         return (c.frozen and c.weights == "auto" and c.encoder in backbones.SHIPPED
                 and "encoder" not in self.blocks)
-
-
-def share_initial_weights(net: nn.Module, base: nn.Module) -> list[str]:
-    """Copy from `base` every tensor that `net` has under the same name and in the same shape.
-
-    Returns:
-        Names of the parameters of `net` that are its own.
-
-    >>> one, other = nn.Linear(2, 1), nn.Linear(2, 1, bias=False)
-    >>> share_initial_weights(one, other), torch.equal(one.weight, other.weight)
-    (['bias'], True)
-    """
-    theirs = base.state_dict()
-    own = []
-    for name, value in net.state_dict().items():
-        if name in theirs and theirs[name].shape == value.shape:
-            value.copy_(theirs[name])
-        else:
-            own.append(name)
-    return own
-
-
-def about(dataset: Dataset | None) -> str:
-    """Name, number and 12 hex digits that tell the images and scores of a dataset from others."""
-    if dataset is None:
-        return ""
-    names = "\n".join([*dataset.table["image"], *dataset.table["reference"]])
-    digest = hashlib.sha256(names.encode("utf-8", "surrogateescape") + dataset.scores.tobytes())
-    return f"{dataset.name} {len(dataset)} {digest.hexdigest()[:12]}"

@@ -23,10 +23,12 @@ from torch.utils.data import DataLoader
 
 from iqa_core import data, frozen_maps
 from iqa_core.data import Dataset, DatasetError
-from iqa_core.method import Method, about
+from iqa_core.hardware import accelerator
+from iqa_core.identity import about
+from iqa_core.method import Method
 from iqa_core.qfm_network import QUICK, SMOKE, Network, QFMConfig
 from iqa_core.qfm_noise import Records, consistency, perturb, semantic_noise
-from iqa_core.train import Stage, accelerator, derived_seed, parameter_groups, warmup_cosine
+from iqa_core.train import Stage, derived_seed, parameter_groups, warmup_cosine
 
 
 def allowed(unlabelled: Dataset, train: Dataset, labelled: Dataset) -> Dataset:

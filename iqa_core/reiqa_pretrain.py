@@ -24,10 +24,11 @@ from torch.utils.data import DataLoader
 
 from iqa_core import images
 from iqa_core.data import Dataset
+from iqa_core.hardware import accelerator
 from iqa_core.reiqa_experts import network
 from iqa_core.reiqa_pairs import Pairs, PretrainConfig, make_pairs, seeded_generator
 from iqa_core.settings import to_save
-from iqa_core.train import Stage, accelerator, batch_numbers, fit
+from iqa_core.train import Stage, batch_numbers, fit
 
 
 def info_nce(q: Tensor, k: Tensor, negatives: Tensor | None, temperature: float = 0.2) -> Tensor:

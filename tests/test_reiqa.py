@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from sklearn.linear_model import Ridge
 
 from data_download.made import offline
-from iqa_core import backbones, data, evaluate, images, metrics, reiqa, reiqa_pairs, reiqa_pretrain, settings, train
+from iqa_core import (
+    backbones, data, evaluate, hardware, images, metrics, reiqa, reiqa_pairs, reiqa_pretrain, settings)
 from iqa_core.reiqa_experts import knn_accuracy, network, probe, save_expert
 from iqa_core.reiqa_pretrain import MoCo, Uint8Images, info_nce, pretrain
 from iqa_core.distortions import TYPES
@@ -182,13 +183,13 @@ def test_a_pretraining_whose_steps_bring_more_keys_than_the_queue_holds(monkeypa
     """As on several GPUs: what is gathered is as if eight processes had the same keys."""
     gathered = []
 
-    class Eight(train.Accelerator):
+    class Eight(hardware.Accelerator):
         def gather(self, keys):
             gathered.append(len(keys))
             return torch.cat([keys + i for i in range(8)])
 
     config = dataclasses.replace(TINY, queue=24, epochs=2)
-    monkeypatch.setattr(train, "Accelerator", Eight)
+    monkeypatch.setattr(hardware, "Accelerator", Eight)
     model, history = pretrain(photos(2), config)
     assert gathered == [24, 24] and np.isfinite(history["loss"]).all() and model.position == 0
     assert model.queue.mean() > 6.5  # of the last of the eight

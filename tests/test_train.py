@@ -15,7 +15,7 @@ from torch import nn
 
 import data_download
 from data_download.made import offline
-from iqa_core import backbones, data, evaluate, images, metrics, train
+from iqa_core import backbones, data, evaluate, hardware, images, metrics, train
 from iqa_core.method import Method
 from iqa_core.yoto import SMOKE, YOTO
 
@@ -336,7 +336,7 @@ def forget_accelerators() -> None:
     """As in a new process."""
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    train._accumulation_before = None
+    hardware._accumulation_before = None
 
 
 @pytest.fixture
@@ -415,10 +415,10 @@ def test_bfloat16_only_where_the_gpu_does_not_emulate_it(gpu, native, wanted, mo
     """A T4 says that it supports bfloat16, if emulation counts."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
-    assert train.precision() == wanted
+    assert hardware.precision() == wanted
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)  # an older torch cannot tell
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0) if native else (7, 5))
-    assert train.precision() == wanted
+    assert hardware.precision() == wanted
 
 
 # --- what a checkpoint was made with ------------------------------------------------------------------------------
