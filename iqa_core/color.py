@@ -1,13 +1,21 @@
-"""Colour spaces for batches of pictures: CIELAB, YCbCr and linear mixtures of the channels."""
+"""Colour spaces for batches of images: CIELAB, YCbCr and linear mixtures of the channels."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-RGB_TO_XYZ = torch.tensor([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
+RGB_TO_XYZ = torch.tensor([
+    [0.412453, 0.357580, 0.180423],
+    [0.212671, 0.715160, 0.072169],
+    [0.019334, 0.119193, 0.950227],
+])
 WHITE = torch.tensor([[0.95047], [1.0], [1.08883]])  # D65
 F_TO_LAB = torch.tensor([[0.0, 116.0, 0.0], [500.0, -500.0, 0.0], [0.0, 200.0, -200.0]])
-RGB_TO_YCBCR = torch.tensor([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
+RGB_TO_YCBCR = torch.tensor([
+    [65.481, 128.553, 24.966],
+    [-37.797, -74.203, 112.0],
+    [112.0, -93.786, -18.214],
+]) / 255
 YCBCR_ZERO = torch.tensor([[16.0], [128.0], [128.0]]) / 255
 # Orthonormal: grey and two colour differences.
 OPPONENT = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]]))
@@ -15,18 +23,18 @@ OPPONENT = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2
 
 def mix(matrix: Tensor, x: Tensor, offset: Tensor = torch.zeros(3, 1)) -> Tensor:
     """Multiply the three channels of every pixel by a 3 x 3 matrix and add the offset (3,1)."""
-    matrix, offset = matrix.to(x).expand(len(x), 3, 3), offset.to(x)
-    return torch.baddbmm(offset, matrix, x.flatten(2)).view_as(x)
+    matrix = matrix.to(x).expand(len(x), 3, 3)
+    return torch.baddbmm(offset.to(x), matrix, x.flatten(2)).view_as(x)
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:
-    """x^exponent of positive values, in place: by logarithms twice as fast as pow, to seven digits."""
+    """x^exponent of positive values, in place; logarithms are twice as fast as pow, to 7 digits."""
     return x.log_().mul_(exponent).exp_()
 
 
 # The curves below are a straight line up to c and a power above it. Adding line(min(v, c)) and
-# power(max(v, c)) is six times faster than torch.where, whose branches a CPU cannot predict. Results of our own
-# are changed in place: fetching fresh memory takes a CPU longer than the sums.
+# power(max(v, c)) is six times faster than torch.where, whose branches a CPU cannot predict.
+# Results of our own are changed in place: fetching fresh memory takes a CPU longer than the sums.
 
 def rgb_to_lab(x: Tensor) -> Tensor:
     """sRGB (B,3,H,W) in [0,1] to CIELAB (D65): L in 0..100, a and b about -110..110.
@@ -56,7 +64,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
 
 def rgb_to_ycbcr(x: Tensor) -> Tensor:
-    """RGB (B,3,H,W) in [0,1] to YCbCr of BT.601: Y in 16/255..235/255, Cb and Cr in 16/255..240/255."""
+    """RGB (B,3,H,W) in [0,1] to YCbCr of BT.601: Y in 16..235, Cb and Cr in 16..240, all / 255."""
     return mix(RGB_TO_YCBCR, x, YCBCR_ZERO)
 
 

@@ -1,4 +1,4 @@
-"""Pooled features of frozen networks, kept on disk, and the ridge regression that turns them into scores.
+"""Pooled features of frozen networks, kept on disk, and ridge regressions that make scores of them.
 
 This is the plain form of what CONTRIQUE, Re-IQA and ARNIQA do: features at two scales, and alpha
 chosen on the validation part.
@@ -13,17 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iqa_core import backbones, metrics
+from iqa_core import metrics
 from iqa_core.data import Dataset
-from iqa_core.files import Kept, cache_dir, code_hash, progress, read_tensors, stamp, write_tensors
+from iqa_core.files import cache_dir, code_hash, progress, read_tensors, stamp, write_tensors
 from iqa_core.inputs import expect_batch, expect_training
 from iqa_core.settings import identity
+from iqa_core.store import RowStore
 
 # Features are computed anew when one of these files changes.
 _FEATURE_CODE = [
     Path(__file__).with_name(name)
-    for name in ("images.py", "baselines.py", "features.py", "backbones.py", "reiqa.py",
-                 "reiqa_pretrain.py")
+    for name in ("images.py", "image_colours.py", "image_formats.py", "baselines.py",
+                 "features.py", "backbones.py", "reiqa.py", "reiqa_experts.py")
 ]
 
 
@@ -37,13 +38,13 @@ def halve(x: Tensor) -> Tensor:
 
 
 def pooled(dataset: Dataset, extract: Callable[[Tensor], Tensor], key: str) -> np.ndarray:
-    """Features of every image of a dataset, computed once for each image and kept in the cache folder.
+    """Features of every image of a dataset, computed once and kept in the cache folder.
 
     A row is found again by the image's path, size and time of change: all splits share one cache,
     and a replaced image is computed anew. Images go one by one: on a CPU that is faster than
-    batches. The file is written every minute, so a run that is killed loses no more. Its name holds
-    a hash of the code that computes the features of this kit's methods; for an `extract` of your
-    own, change `key` when you change what it does.
+    batches. A run that is killed loses one image. The file's name holds a hash of the code that
+    computes the features of this kit's methods; for an `extract` of your own, change `key` when
+    you change what it does.
 
     Args:
         dataset: any dataset.
@@ -67,11 +68,11 @@ def features_and_sizes(
     root = Path(dataset.root)
     cache_name = f"{root.resolve()} {key} {code_hash(*_FEATURE_CODE)}"
     digest = hashlib.sha256(cache_name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    path = cache_dir() / "features" / f"{dataset.name}-{digest}.pt"
+    path = cache_dir() / "features" / f"{dataset.name}-{digest}"
     names = list(dataset.table["image"])
     keys = [f"{name} {stamp(root / name)}" for name in names]
-    with Kept(path) as cached:
-        missing = [i for i, row_key in enumerate(keys) if row_key not in cached]
+    with RowStore(path) as store:
+        missing = [i for i, row_key in enumerate(keys) if row_key not in store]
         for i in progress(missing, f"features of {dataset.name}"):
             x = dataset.image(i)[None]
             row = extract(x)[0].float().cpu()
@@ -79,13 +80,13 @@ def features_and_sizes(
                 raise ValueError(f"{dataset.name}: a feature of {names[i]} is no number. Look at "
                                  "that image, and at the weights of the method.")
             size = torch.tensor(x.shape[-2:], dtype=torch.float32)
-            cached[keys[i]] = torch.cat([row, size])
-    rows = torch.stack([cached[row_key] for row_key in keys]).numpy()
+            store.add(keys[i], torch.cat([row, size]).numpy())
+        rows = store.rows(keys)
     return rows[:, :-2], rows[:, -2:]
 
 
 def fingerprint(net: nn.Module) -> str:
-    """A network's weights as 12 hex digits. They name its cache: two networks never share features."""
+    """A network's weights as 12 hex digits, which name the cache of its features."""
     tensors = b"".join(t.cpu().numpy().tobytes() for t in net.state_dict().values())
     return hashlib.sha256(tensors).hexdigest()[:12]
 
@@ -192,7 +193,7 @@ class FeatureMethod:
         return torch.from_numpy(self._regress(self.extract(x).cpu().numpy(), state)).float()
 
     def predict(self, dataset: Dataset) -> np.ndarray:
-        """Scores (N,) of a whole dataset, HIGHER = BETTER. As `score`, but from the feature cache."""
+        """Scores (N,) of a whole dataset, HIGHER = BETTER, from cached features."""
         return self._regress(self._features(dataset), self._fitted())
 
     def _features(self, dataset: Dataset) -> np.ndarray:
@@ -200,12 +201,15 @@ class FeatureMethod:
 
     def _fitted(self) -> dict:
         if self.state is None:
-            raise RuntimeError(f"{self.name} is not fitted: call fit(train, val), or load a fitted one.")
+            raise RuntimeError(f"{self.name} is not fitted: call fit(train, val), or load a fitted "
+                               "one.")
         return self.state
 
     def save(self, path: str | Path) -> None:
         """Write the fitted regression as one small file of tensors, all of it or nothing."""
-        state = {name: torch.from_numpy(np.asarray(value)) for name, value in self._fitted().items()}
+        state = {
+            name: torch.from_numpy(np.asarray(value)) for name, value in self._fitted().items()
+        }
         write_tensors(path, {"method": self.name, "key": self.key, "settings": self.settings,
                              "state": state})
 
@@ -259,13 +263,14 @@ class FeatureMethod:
 
 
 class FrozenRidge(FeatureMethod):
-    """A frozen ImageNet backbone under a ridge regression: what features that never saw a score are worth.
+    """A frozen ImageNet backbone under a ridge regression.
 
         phi(x) = mean and standard deviation over the positions of every map of the pyramid,
                  at full and at half size
         score(x) = w . z(phi) + b,    w = argmin |y - Z w|^2 + alpha |w|^2
 
-    where z is phi standardised on the training part. alpha comes from a geometric grid, chosen by
+    where z is phi standardised on the training part: what features are worth that never saw a
+    score. alpha comes from a geometric grid, chosen by
     SRCC on the validation part. The arguments are those of `backbones.pyramid`; the network must
     take images of any size.
 
@@ -279,6 +284,8 @@ class FrozenRidge(FeatureMethod):
     default = 1e3
 
     def __init__(self, pyramid_name: str = "tf_efficientnet_lite0", weights: str = "auto"):
+        from iqa_core import backbones  # timm takes long to import
+
         default = "tf_efficientnet_lite0"
         self.variant = "" if pyramid_name == default else f"pyramid_name={pyramid_name}"
         self.settings = {"pyramid_name": pyramid_name, "weights": str(weights)}

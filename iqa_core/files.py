@@ -1,5 +1,7 @@
 """Where files live, and how they are written so that a killed process leaves nothing half-done."""
 
+from __future__ import annotations
+
 import functools
 import hashlib
 import os
@@ -12,21 +14,20 @@ import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 from types import ModuleType
-from typing import Self, TextIO
-from unicodedata import category
+from typing import TYPE_CHECKING
 
-import torch
 from filelock import FileLock, Timeout
-from torch import nn
 from tqdm import tqdm
 
+if TYPE_CHECKING:  # torch takes long to import: it is imported where tensors are read and written
+    from torch import Tensor, nn
 
-# tqdm's own lock is shared with forked processes, and even a bar that is not drawn takes it. A process that is killed
-# while it holds the lock would leave all others waiting for ever. Here no two processes draw one bar.
+# tqdm's own lock is shared with forked processes, and even a bar that is not drawn takes it. A
+# process that is killed while it holds the lock would leave all others waiting for ever. Here no
+# two processes draw one bar.
 tqdm.set_lock(threading.RLock())
 
 
@@ -36,7 +37,7 @@ def expand(path: str | Path) -> Path:
 
 
 def cache_dir() -> Path:
-    """Folder for everything that this kit makes itself: `$IQA_CACHE`, else `~/.cache/seeing-quality`.
+    """Folder for all that this kit makes itself: `$IQA_CACHE`, else `~/.cache/seeing-quality`.
 
     Where nobody knows the home folder it lies among the temporary files, and a warning says so.
     """
@@ -62,8 +63,8 @@ def data_root() -> Path:
 def watched() -> bool:
     """Is there somebody who sees a progress bar: a terminal, or a notebook that a person has open?
 
-    Programs that run notebooks, and logs, set `IQA_PROGRESS=off`: a flood of small messages can make the client of a
-    kernel lose the one that says that a cell has ended.
+    Programs that run notebooks, and logs, set `IQA_PROGRESS=off`: a flood of small messages can
+    make the client of a kernel lose the one that says that a cell has ended.
     """
     if os.environ.get("IQA_PROGRESS") == "off" or "CI" in os.environ:
         return False
@@ -71,14 +72,15 @@ def watched() -> bool:
         return True
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
-    return hasattr(shell, "kernel")  # a kernel's output is no terminal, and yet somebody may look at it
+    return hasattr(shell, "kernel")  # its output is no terminal, and yet somebody may look at it
 
 
 def progress(items: Iterable | None = None, what: str = "", show: bool = True, **options) -> tqdm:
     """A progress bar over items, where somebody is watching and it takes more than two seconds.
 
     Args:
-        items: what to go through; None for a bar that is moved by hand (`total=`, then `bar.update(n)`).
+        items: what to go through; None for a bar that is moved by hand (`total=`, then
+            `bar.update(n)`).
         what: a word or two in front of the bar.
         show: False draws nothing in any case.
         options: tqdm's own, such as `total` and `unit`.
@@ -93,8 +95,8 @@ def progress(items: Iterable | None = None, what: str = "", show: bool = True, *
 def atomic(path: str | Path) -> Iterator[Path]:
     """Write a whole file or nothing.
 
-    Yields a temporary path in the same folder. It is renamed onto `path` when the block ends well, and removed
-    when the block raises. A reader sees the old file or the new one, never a part.
+    Yields a temporary path in the same folder. It is renamed onto `path` when the block ends well,
+    and removed when the block raises. A reader sees the old file or the new one, never a part.
 
     >>> import tempfile, pathlib
     >>> target = pathlib.Path(tempfile.mkdtemp()) / "note.txt"
@@ -151,8 +153,8 @@ def locked(path: str | Path, wait: bool = True) -> Iterator[None]:
 def prepare(folder: str | Path, make: Callable[[Path], object]) -> Path:
     """Return `folder`; if it does not exist, let `make(temporary_folder)` fill it first.
 
-    Two processes may ask at once: the second waits and finds the folder. A killed process leaves only a
-    temporary folder, which the next call removes. So a folder that exists is complete.
+    Two processes may ask at once: the second waits and finds the folder. A killed process leaves
+    only a temporary folder, which the next call removes. So a folder that exists is complete.
 
     Raises:
         ValueError: nothing can be written there.
@@ -165,8 +167,8 @@ def prepare(folder: str | Path, make: Callable[[Path], object]) -> Path:
         temporary.mkdir(parents=True)
         temporary.rmdir()
     except OSError as error:
-        raise ValueError(f"{folder}: cannot be made ({error.strerror}). Set IQA_CACHE or IQA_DATA to a "
-                         "folder that can be written.") from error
+        raise ValueError(f"{folder}: cannot be made ({error.strerror}). Set IQA_CACHE or IQA_DATA "
+                         "to a folder that can be written.") from error
     with locked(folder):
         if not folder.is_dir():
             for leftover in folder.parent.glob(f".{folder.name}-*"):
@@ -180,7 +182,8 @@ def prepare(folder: str | Path, make: Callable[[Path], object]) -> Path:
     return folder
 
 
-# What computers leave beside the images of a folder, in lower case; names that begin with a dot are hidden anyway.
+# What systems leave beside the images of a folder, in lower case. Names that begin with a dot are
+# hidden anyway.
 _NOT_THE_USERS = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 
 
@@ -219,7 +222,7 @@ def file_names(folder: str | Path) -> list[str]:
     real = Path(os.path.realpath(top))
     # of each folder: itself and all folders that led to it
     on_the_way = {top: {_identity(str(place)) for place in (real, *real.parents) if place.exists()}}
-    found = []
+    paths = []
     for place, folders, names in os.walk(top, onerror=warn, followlinks=True):
         came_from = on_the_way.pop(place)
         entered = []
@@ -237,8 +240,8 @@ def file_names(folder: str | Path) -> list[str]:
                 entered.append(name)
         folders[:] = entered
         prefix = os.path.relpath(place, top).replace(os.sep, "/") + "/" if place != top else ""
-        found += [prefix + name for name in names if not _is_hidden(name)]
-    return sorted(found, key=lambda path: path.split("/"))
+        paths += [prefix + name for name in names if not _is_hidden(name)]
+    return sorted(paths, key=lambda path: path.split("/"))
 
 
 def find_files(folder: str | Path) -> list[Path]:
@@ -247,33 +250,46 @@ def find_files(folder: str | Path) -> list[Path]:
 
 
 def read_tensors(path: str | Path, method: str = "") -> dict:
-    """A file of tensors, plain numbers and texts, without pickled code; what `method` saved, if it is named.
+    """A file of tensors, plain numbers and texts, without pickled code.
+
+    Args:
+        path: the file.
+        method: the name of the method that must have saved it; "" for any.
 
     Raises:
         ValueError: damaged, or anything else.
     """
+    import torch
+
     try:
         if zipfile.is_zipfile(path):  # torch reads changed numbers without a look at their checksum
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip():
                     raise ValueError("a checksum is wrong")
         saved = dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # of many kinds, as the readers raise; all of them mean the same here
-        raise ValueError(f"{path}: cannot be read as weights ({error}). Give a file that holds tensors only; copy "
-                         "or make it again.") from error
+    except Exception as error:  # the readers raise many kinds, which all mean the same here
+        raise ValueError(f"{path}: cannot be read as weights ({error}). Give a file that holds "
+                         "tensors only; copy or make it again.") from error
     if method and saved.get("method") != method:
-        raise ValueError(f"{path}: holds no fitted {method} but {saved.get('method', 'something else')!r}.")
+        content = saved.get("method", "something else")
+        raise ValueError(f"{path}: holds no fitted {method} but {content!r}.")
     return saved
 
 
 def write_tensors(path: str | Path, content: dict) -> None:
-    """Write tensors, plain numbers and texts as one file, all of it or nothing. Equal contents give equal bytes."""
-    with atomic(path) as temporary, open(temporary, "wb") as file:  # given a name, torch would write it into the file
-        torch.save(content, file)
+    """Write tensors, plain numbers and texts as one file, all of it or nothing.
+
+    Equal contents give equal bytes.
+    """
+    import torch
+
+    with atomic(path) as temporary:
+        with open(temporary, "wb") as file:  # given a name, torch would write it into the file
+            torch.save(content, file)
 
 
 def code_hash(*modules_or_paths: ModuleType | str | Path) -> str:
-    """The source code of modules as 12 hex digits: another code gives another name to what it computes.
+    """The source code of modules as 12 hex digits, to name what is computed with it.
 
     Args:
         modules_or_paths: modules, files, or folders of which all `.py` files count.
@@ -303,145 +319,9 @@ def stamp(path: str | Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else ""
 
 
-class Kept(dict, AbstractContextManager):
-    """A dict of names and rows (tensors or lists, all of one length) that fills a file, every minute and at the end.
-
-    So what took long to compute is there when a process was killed. One process at a time fills a
-    file. Losing it costs time, never a result: a damaged file counts as empty, and where nothing can
-    be written (no such folder, no permission, a full disk) one warning says so and the work goes on.
-
-    Args:
-        path: the file.
-        wait: for another process that fills the same file; False: go on without keeping anything.
-
-    >>> path = tempfile.mkdtemp() + "/rows.pt"
-    >>> with Kept(path) as rows:
-    ...     rows["a"] = torch.ones(2)
-    >>> with Kept(path) as rows:
-    ...     rows
-    {'a': tensor([1., 1.])}
-    """
-
-    def __init__(self, path: str | Path, wait: bool = True):
-        self.path = Path(path)
-        self.wait = wait
-        self.due = monotonic() + 60
-        self.changed = False  # is there a row that the file does not have?
-        self.lost = ""  # why nothing is written
-        self.warned = False
-        self.lock = ExitStack()
-
-    def __enter__(self) -> Self:
-        try:
-            self.lock.enter_context(locked(self.path, self.wait))
-        except Timeout:
-            self.lost = "another process is at the same work"
-        except OSError as error:
-            self.lost = _reason(error)
-        try:
-            saved = {"names": [], "rows": []}
-            if os.path.isfile(self.path):
-                saved = read_tensors(self.path)
-            self.update(zip(saved["names"], saved["rows"], strict=True))
-        except (ValueError, KeyError, TypeError) as error:
-            self.clear()
-            warnings.warn(f"{self.path}: what was computed before is damaged ({error}); it is computed again.",
-                          stacklevel=2)
-        return self
-
-    def __setitem__(self, name: str, row: torch.Tensor | list[float]) -> None:
-        super().__setitem__(name, row)
-        self.changed = True
-        if self.lost:
-            self._warn()
-        if monotonic() > self.due:
-            self.save()
-            self.due = monotonic() + 60
-
-    def save(self) -> None:
-        """Write the file now."""
-        if self.lost or not self.changed:
-            return
-        rows = torch.stack([
-            row if isinstance(row, torch.Tensor) else torch.tensor(row, dtype=torch.float64)
-            for row in self.values()
-        ])
-        try:
-            write_tensors(self.path, {"names": [*self], "rows": rows})
-        except (OSError, RuntimeError) as error:
-            is_torch = isinstance(error, RuntimeError)  # its message tells where in its code
-            self.lost = "the disk is full, it seems" if is_torch else _reason(error)
-            self._warn()
-        self.changed = False
-
-    def remove(self) -> None:
-        """The work is done, and nobody needs the file any more, nor its lock."""
-        self.changed = False
-        if self.lost:
-            return
-        with suppress(OSError):
-            self.path.unlink(missing_ok=True)
-            self.path.with_name(self.path.name + ".lock").unlink()
-
-    def _warn(self) -> None:
-        """One warning, when there is the first row that is not kept."""
-        if not self.warned:
-            self.warned = True
-            warnings.warn(f"{self.path}: intermediate results are not kept ({self.lost}); the work goes on "
-                          "without them. IQA_CACHE names another folder for them.", stacklevel=3)
-
-    def __exit__(self, *_) -> None:
-        with self.lock:
-            self.save()
-
-
-def _reason(error: Exception) -> str:
-    """What the system says, without its number and the name of a file."""
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]
-
-
-def half(module: nn.Module) -> dict[str, torch.Tensor]:
+def half(module: nn.Module) -> dict[str, Tensor]:
     """A module's state at half precision, for a small file."""
-    return {key: value.half() if value.is_floating_point() else value for key, value in module.state_dict().items()}
-
-
-def printable(text: str) -> str:
-    """A text on one line: what cannot be shown, as odd bytes of a file name, becomes an escape.
-
-    >>> printable("a\\nb")
-    'a\\\\nb'
-    """
-    return "".join(
-        repr(character)[1:-1] if category(character) in ("Cc", "Cs", "Zl", "Zp") else character
-        for character in text
-    )
-
-
-def plain_console() -> None:
-    """Printing never fails from now on: what a console cannot show becomes an escape."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def show(*lines: object, file: TextIO | None = None) -> bool:
-    """Print lines at once; whoever has stopped reading (`| head -1`) is no reason to stop.
-
-    Args:
-        lines: printed one below the other.
-        file: `sys.stderr`, or, by default, `sys.stdout`.
-
-    Returns:
-        False if the output is lost, because a disk is full, say; a warning on `sys.stderr` says so.
-    """
-    stream = file or sys.stdout
-    try:
-        print(*lines, sep="\n", file=stream, flush=True)
-    except OSError as error:
-        # what is left in the stream would raise again when Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        if not isinstance(error, BrokenPipeError):
-            if stream is sys.stdout:
-                show(f"The output cannot be written ({error.strerror}).", file=sys.stderr)
-            return False
-    return True
+    return {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in module.state_dict().items()
+    }

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from iqa_core import metrics
+from iqa_core import batches
 from iqa_core.data import Dataset, DatasetError, expect_same_size
 
 
@@ -21,17 +21,17 @@ def expect_batch(x: Tensor, x_ref: Tensor | None = None) -> tuple[Tensor, Tensor
         Both in float32, each on the device that it came on; None stays None.
 
     Raises:
-        ValueError: no such batch (see `metrics.expect`), or a reference of another shape.
+        ValueError: no such batch (see `batches.expect`), or a reference of another shape.
 
     >>> import torch
     >>> expect_batch(torch.rand(1, 3, 40, 40), torch.rand(1, 3, 40, 36))
     Traceback (most recent call last):
     ValueError: x is (1, 3, 40, 40) and x_ref (1, 3, 40, 36); they must be of one size.
     """
-    x = metrics.expect(x, channels=3)
+    x = batches.expect(x, channels=3)
     if x_ref is None:
         return x, None
-    x_ref = metrics.expect(x_ref, "x_ref", channels=3)
+    x_ref = batches.expect(x_ref, "x_ref", channels=3)
     if x_ref.shape != x.shape:
         raise ValueError(f"x is {tuple(x.shape)} and x_ref {tuple(x_ref.shape)}; they must be of "
                          "one size.")

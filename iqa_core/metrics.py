@@ -1,11 +1,12 @@
-"""Metrics that judge predictions (SRCC, KRCC, PLCC, RMSE) and pictures (PSNR, SSIM, MS-SSIM).
+"""Metrics that judge predictions (SRCC, KRCC, PLCC, RMSE) and images (PSNR, SSIM, MS-SSIM).
 
-What is judged comes first, the truth second: `srcc(pred, mos)`, `ssim(x, x_ref)`. Signs are kept: a metric of
-the wrong direction gets a negative correlation, never its absolute value.
+What is judged comes first, the truth second: `srcc(pred, mos)`, `ssim(x, x_ref)`. Signs are kept: a
+metric of the wrong direction gets a negative correlation, never its absolute value.
 
-Sources: VQEG, final reports on the validation of objective video quality models (2000, 2003), the logistic;
-Wang, Bovik, Sheikh, Simoncelli, Image quality assessment: from error visibility to structural similarity
-(2004); Wang, Simoncelli, Bovik, Multiscale structural similarity for image quality assessment (2003).
+Sources: VQEG, final reports on the validation of objective video quality models (2000, 2003), the
+logistic; Wang, Bovik, Sheikh, Simoncelli, Image quality assessment: from error visibility to
+structural similarity (2004); Wang, Simoncelli, Bovik, Multiscale structural similarity for image
+quality assessment (2003).
 """
 
 import warnings
@@ -15,47 +16,55 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import optimize, special, stats
+from torch import Tensor
+
+from iqa_core.batches import expect_pair
 
 
 def _array(values, name: str) -> np.ndarray:
-    values = values.detach().cpu().double() if isinstance(values, torch.Tensor) else values
+    values = values.detach().cpu().double() if isinstance(values, Tensor) else values
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, but has shape {values.shape}: give one number a "
-                         "picture, for example with .flatten().")
+        raise ValueError(f"{name} must be one-dimensional, but has shape {values.shape}: give one "
+                         "number for each image, for example with .flatten().")
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        raise ValueError(f"{name} holds {len(bad)} NaN or infinite values of {len(values)}, first at index "
-                         f"{bad[0]}: find what went wrong for that picture, or leave it out on both sides.")
+        raise ValueError(f"{name} holds {len(bad)} NaN or infinite values of {len(values)}, first "
+                         f"at index {bad[0]}: find what went wrong for that image, or leave it out "
+                         "on both sides.")
     return values
 
 
 def pair(pred, mos) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64 arrays (N,), or one clear sentence about what is wrong with them."""
-    pred, mos = _array(pred, "pred"), _array(mos, "mos")
+    pred = _array(pred, "pred")
+    mos = _array(mos, "mos")
     if len(pred) != len(mos):
-        raise ValueError(f"pred has {len(pred)} values and mos has {len(mos)}: give both for the same "
-                         "pictures, in the same order.")
+        raise ValueError(f"pred has {len(pred)} values and mos has {len(mos)}: give both for "
+                         "the same images, in the same order.")
     if len(pred) < 3:
-        raise ValueError(f"{len(pred)} pictures are too few to judge a metric: give at least 3.")
+        raise ValueError(f"{len(pred)} images are too few to judge a metric: give at least 3.")
     return pred, mos
 
 
 def _correlation(function: Callable, pred, mos) -> float:
-    # An untrained network may predict a constant. That must not end its training at epoch 0: warn only.
+    # An untrained network may predict a constant. That must not end its training: only warn.
     pred, mos = pair(pred, mos)
     for name, values in (("pred", pred), ("mos", mos)):
         if np.ptp(values) == 0:
-            warnings.warn(f"{name} is constant (all {len(values)} values are {values[0]:g}), so its correlation is "
-                          "undefined and nan is returned. Check that the model is trained.", stacklevel=3)
+            warnings.warn(f"{name} is constant (all {len(values)} values are {values[0]:g}), so "
+                          "its correlation is undefined and nan is returned. Check that the model is "
+                          "trained.", stacklevel=3)
             return float("nan")
     return float(function(pred, mos).statistic)
 
 
 def srcc(pred, mos) -> float:
-    """Spearman rank correlation: does the metric put the pictures into the right order?
+    """Spearman rank correlation: does the metric put the images into the right order?
 
-        SRCC = PLCC(rank(pred), rank(mos)),    equal values share their average rank: 5, 5, 8 -> 1.5, 1.5, 3
+        SRCC = PLCC(rank(pred), rank(mos))
+
+    Equal values share their average rank: 5, 5, 8 -> 1.5, 1.5, 3.
 
     Args:
         pred: (N,) predictions, array or tensor, any scale.
@@ -65,7 +74,8 @@ def srcc(pred, mos) -> float:
         float in [-1, 1], HIGHER = BETTER, sign kept. NaN and a warning if either side is constant.
 
     Raises:
-        ValueError: NaN or infinite values, unequal lengths, fewer than 3 pictures, not one-dimensional.
+        ValueError: NaN or infinite values, unequal lengths, fewer than 3 images, not
+            one-dimensional.
 
     Source: Spearman (1904); scipy.stats.spearmanr.
 
@@ -78,7 +88,7 @@ def srcc(pred, mos) -> float:
 
 
 def krcc(pred, mos) -> float:
-    """Kendall rank correlation (tau-b): share of picture pairs in the right order minus share in the wrong.
+    """Kendall rank correlation (tau-b): share of pairs in the right order minus share in the wrong.
 
         KRCC = (agreeing - disagreeing pairs) / sqrt(pairs not tied in pred * pairs not tied in mos)
 
@@ -122,24 +132,26 @@ def _no_logistic(pred: np.ndarray, mos: np.ndarray) -> str:
     if np.ptp(pred) == 0 or np.ptp(mos) == 0:
         return "one side is constant"
     if len(pred) < 5:
-        return "4 parameters need at least 5 pictures"
+        return "4 parameters need at least 5 images"
     return "" if srcc(pred, mos) > 0 else "predictions do not rise with mos"
 
 
 def logistic_fit(pred, mos) -> Callable[[np.ndarray], np.ndarray]:
-    """The increasing logistic curve that maps predictions onto the scale of mos with the least squared error.
+    """The increasing logistic curve that maps predictions onto the scale of mos, by least squares.
 
         f(x) = b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)),    b1 >= b2
 
-    Raters use the ends of a scale sparingly, so even a perfect metric bends against MOS; VQEG takes this bend
-    out before PLCC and RMSE. A falling curve would flatter a metric of the wrong direction: none is allowed.
+    Raters use the ends of a scale sparingly, so even a perfect metric bends against MOS; VQEG takes
+    this bend out before PLCC and RMSE. A falling curve would flatter a metric of the wrong
+    direction: none is allowed.
 
-    Once b3 and b4 are chosen, b1 and b2 follow from a line fit in closed form, and the best (b3, b4) is where
-    the bent predictions correlate most with mos. The search starts from the best point of a grid. The grid
-    holds almost straight curves (large b4), so the result is as good as the straight line or better.
+    Once b3 and b4 are chosen, b1 and b2 follow from a line fit in closed form, and the best (b3,
+    b4) is where the bent predictions correlate most with mos. The search starts from the best point
+    of a grid. The grid holds almost straight curves (large b4), so the result is as good as the
+    straight line or better.
 
-    The way out: with fewer than 5 pictures, constant values, or predictions that do not rise with mos
-    (SRCC <= 0), the least-squares line is returned, its slope not below 0, with a warning.
+    The way out: with fewer than 5 images, constant values, or predictions that do not rise with
+    mos (SRCC <= 0), the least-squares line is returned, its slope not below 0, with a warning.
 
     Args and Raises: as `srcc`. Source: VQEG (2003).
 
@@ -155,22 +167,29 @@ def logistic_fit(pred, mos) -> Callable[[np.ndarray], np.ndarray]:
     centre, spread = pred.mean(), pred.std()
     why = _no_logistic(pred, mos)
     if why:
-        slope = 0.0 if "constant" in why else max(0.0, plcc(pred, mos) * mos.std() / spread)
-        warnings.warn(f"No logistic was fitted to {len(pred)} pictures, because {why}: a line of slope {slope:.3g} is "
-                      "used instead. Check the metric's direction, or give more pictures.", stacklevel=2)
+        slope = 0.0
+        if "constant" not in why:
+            slope = max(0.0, plcc(pred, mos) * mos.std() / spread)
+        warnings.warn(f"No logistic was fitted to {len(pred)} images, because {why}: a line of "
+                      f"slope {slope:.3g} is used instead. Check the metric's direction, or give more "
+                      "images.", stacklevel=2)
         return lambda x: mos.mean() + slope * (np.asarray(x, dtype=np.float64) - centre)
 
-    def curve(x, b):  # the bend alone, on predictions of mean 0 and spread 1, so that units do not matter
-        return special.expit(((np.asarray(x, dtype=np.float64) - centre) / spread - b[0]) / np.exp(b[1]))
+    def curve(x, b):  # the bend alone; predictions get mean 0 and spread 1, so units do not matter
+        z = (np.asarray(x, dtype=np.float64) - centre) / spread
+        return special.expit((z - b[0]) / np.exp(b[1]))
 
     def loss(b):
         bent = curve(pred, b)
         return -np.corrcoef(bent, mos)[0, 1] if bent.std() > 1e-9 else 1.0
 
     # b4 from 1/20 of the spread, almost a step, to 100 spreads, where the curve is almost straight.
-    box = [tuple((np.array([pred.min(), pred.max()]) - centre) / spread), (np.log(0.05), np.log(100))]
-    grid = [(b3, log_b4) for b3 in np.linspace(*box[0], 9) for log_b4 in np.linspace(*box[1], 7)]
-    best = optimize.minimize(loss, min(grid, key=loss), method="Nelder-Mead", bounds=box, tol=1e-6).x
+    b3_limits = tuple((np.array([pred.min(), pred.max()]) - centre) / spread)
+    log_b4_limits = (np.log(0.05), np.log(100))
+    grid = [(b3, log_b4)
+            for b3 in np.linspace(*b3_limits, 9) for log_b4 in np.linspace(*log_b4_limits, 7)]
+    best = optimize.minimize(loss, min(grid, key=loss), method="Nelder-Mead",
+                             bounds=[b3_limits, log_b4_limits], tol=1e-6).x
     bent = curve(pred, best)
     rise = np.cov(bent, mos)[0, 1] / np.var(bent, ddof=1)
     return lambda x: mos.mean() + rise * (curve(x, best) - bent.mean())
@@ -181,14 +200,14 @@ def plcc_logistic(pred, mos) -> float:
 
         PLCC(f(pred), mos),    f = logistic_fit(pred, mos)
 
-    The curve is fitted to the scores that it is judged on. That flatters weak metrics and small sets, so
-    report the plain `plcc` beside it.
+    The curve is fitted to the scores that it is judged on. That flatters weak metrics and small
+    sets, so report the plain `plcc` beside it.
 
     Args and Raises: as `srcc`. Source: VQEG (2003).
 
     Returns:
-        float in [-1, 1], HIGHER = BETTER. Where no logistic can be fitted this is the plain PLCC: a metric of
-        the wrong direction keeps its negative sign.
+        float in [-1, 1], HIGHER = BETTER. Where no logistic can be fitted this is the plain PLCC: a
+        metric of the wrong direction keeps its negative sign.
 
     >>> x = np.linspace(-3, 3, 50)
     >>> bent = 1 / (1 + np.exp(-2 * x))
@@ -200,19 +219,21 @@ def plcc_logistic(pred, mos) -> float:
     return _correlation(stats.pearsonr, fitted, mos)
 
 
-def bootstrap(pred, mos, statistic: Callable = srcc, n: int = 1000, seed: int = 0, groups=None) -> tuple[float, float]:
-    """95 % interval of a statistic, by percentiles: how far would it move if other pictures had been rated?
+def bootstrap(
+    pred, mos, statistic: Callable = srcc, n: int = 1000, seed: int = 0, groups=None
+) -> tuple[float, float]:
+    """95 % interval of a statistic: how far would it move if other images had been rated?
 
         low, high = quantiles 0.025 and 0.975 of the statistic over n resamples
 
-    Pictures of one content are no independent evidence: give `groups=dataset.table["content"]`, and whole
-    contents are drawn. Below about 20 contents the interval is still somewhat too narrow.
+    Images of one content are no independent evidence: give `groups=dataset.table["content"]`, and
+    whole contents are drawn. Below about 20 contents the interval is still somewhat too narrow.
 
     Args:
         pred, mos: (N,), as `srcc`.
         statistic: any function of (pred, mos).
         n, seed: number of resamples and their seed.
-        groups: (N,) content of each picture; default: each picture on its own.
+        groups: (N,) content of each image; default: each image on its own.
 
     Returns:
         (low, high). Resamples whose statistic is NaN, because they are constant, are left out.
@@ -230,113 +251,39 @@ def bootstrap(pred, mos, statistic: Callable = srcc, n: int = 1000, seed: int = 
     pred, mos = pair(pred, mos)
     groups = np.arange(len(pred)) if groups is None else np.asarray(groups)
     if groups.shape != pred.shape:
-        raise ValueError(f"groups has shape {groups.shape}, pred has {pred.shape}: give one content each.")
+        raise ValueError(f"groups has shape {groups.shape}, pred has {pred.shape}: give one "
+                         "content each.")
     content = np.unique(groups, return_inverse=True)[1]
     total = content.max() + 1
     if total < 3:
-        raise ValueError(f"The {len(pred)} pictures have {total} contents: an interval needs at least 3.")
+        raise ValueError(f"The {len(pred)} images have {total} contents: an interval needs at "
+                         "least 3.")
     rng = np.random.default_rng(seed)
-    found = []
+    values = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(n):
             times = np.bincount(rng.integers(total, size=total), minlength=total)
-            rows = np.repeat(np.arange(len(pred)), times[content])  # as often as its content is drawn
-            found.append(statistic(pred[rows], mos[rows]))
-        low, high = np.nanquantile(found, [0.025, 0.975])
+            # each image as often as its content is drawn
+            rows = np.repeat(np.arange(len(pred)), times[content])
+            values.append(statistic(pred[rows], mos[rows]))
+        low, high = np.nanquantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 
-_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
-def expect(x: torch.Tensor, name: str = "x", channels: int | None = None) -> torch.Tensor:
-    """Return x if it is a batch of images (B, C, H, W) in [0, 1]; else say in one sentence what it is.
-
-    Values may leave [0, 1] by 1e-4, for rounding alone. Any size passes, from 1 x 1 pixel on.
-
-    Args:
-        x: a tensor of float32, float64, float16 or bfloat16.
-        name: how the message calls it.
-        channels: how many channels x must have. If given, x comes back as float32.
-
-    Returns:
-        x itself; with `channels`, x as float32.
-
-    Raises:
-        ValueError: no tensor, another shape, an empty one, integers, values outside [0, 1] or NaN,
-            another number of channels.
-
-    >>> expect(torch.full((1, 3, 4, 4), 255.0))
-    Traceback (most recent call last):
-    ValueError: x must hold values in [0, 1], but holds 255 to 255: divide 0-255 images by 255 or clamp.
-    >>> expect(torch.rand(1, 3, 4, 4).double(), channels=3).dtype
-    torch.float32
-    """
-    shape = f"{name} must be a tensor of shape (B, C, H, W), but has"
-    if not isinstance(x, torch.Tensor):
-        raise ValueError(f"{shape} type {type(x).__name__}: read files with images.load, turn an array "
-                         "(H, W, C) of 8 bits into torch.from_numpy(array).permute(2, 0, 1)[None] / 255.")
-    if x.ndim == 3:
-        raise ValueError(f"{shape} shape {tuple(x.shape)}: give one image as x[None].")
-    if x.ndim != 4:
-        raise ValueError(f"{shape} shape {tuple(x.shape)}: stack images (C, H, W) with torch.stack.")
-    if 0 in x.shape:
-        raise ValueError(f"{shape} shape {tuple(x.shape)}: give at least one image and one pixel.")
-    if x.dtype not in _FLOATS:
-        raise ValueError(f"{name} must be float in [0, 1], but is {x.dtype}: convert 8-bit integers by "
-                         "x.float() / 255, other kinds of floats by x.float().")
-    if channels is not None and x.shape[1] != channels:
-        raise ValueError(f"{name} must have {channels} channels, but has shape {tuple(x.shape)}: "
-                         f"{_channel_remedy(x, channels)}.")
-    low, high = (value.item() for value in x.detach().aminmax())
-    if not (low >= -1e-4 and high <= 1 + 1e-4):  # a NaN fails, too
-        remedy = "divide 0-255 images by 255 or clamp"
-        if low != low:
-            remedy = "find where the NaN arises, or replace it by x.nan_to_num()"
-        raise ValueError(f"{name} must hold values in [0, 1], but holds {low:.4g} to {high:.4g}: {remedy}.")
-    return x if channels is None else x.float()
-
-
-def _channel_remedy(x: torch.Tensor, channels: int) -> str:
-    """What turns a batch of other channels into one of `channels` channels."""
-    if channels == 3 and x.shape[1] == 1:
-        return "repeat grey by x.expand(-1, 3, -1, -1)"
-    if channels == 3 and x.shape[1] == 4:
-        return "lay transparency over white, as images.load does, by x[:, :3] * x[:, 3:] + 1 - x[:, 3:]"
-    if x.shape[-1] == channels:
-        return "put the channels before the rows by x.permute(0, 3, 1, 2)"
-    return f"give {channels} of them"
-
-
-def _expect_pair(x: torch.Tensor, x_ref: torch.Tensor, least: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two batches, checked, of one shape on one device, in float32, or float64 if one of them is."""
-    expect(x, "x")
-    expect(x_ref, "x_ref")
-    if x.shape != x_ref.shape:
-        raise ValueError(f"x has shape {tuple(x.shape)} and x_ref has {tuple(x_ref.shape)}: they must "
-                         "agree; crop or resize one of them.")
-    if x.device != x_ref.device:
-        raise ValueError(f"x is on {x.device} and x_ref is on {x_ref.device}: move one of them, "
-                         "as by x.to(x_ref.device).")
-    if min(x.shape[-2:]) < least:
-        raise ValueError(f"The images have {x.shape[-2]} x {x.shape[-1]} pixels, but this metric needs "
-                         f"{least} x {least} or more: use larger images or crops.")
-    dtype = torch.promote_types(torch.promote_types(x.dtype, x_ref.dtype), torch.float32)  # not half
-    return x.to(dtype), x_ref.to(dtype)
-
-
-def psnr(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
+def psnr(x: Tensor, x_ref: Tensor) -> Tensor:
     """Peak signal-to-noise ratio.
 
         PSNR = -10 log10(mean((x - x_ref)^2)),    the peak is 1
 
     Args:
-        x: (B, C, H, W) in [0, 1]; for PSNR on luma give `images.luma(x)`, here and in the metrics below.
+        x: (B, C, H, W) in [0, 1]; for PSNR on luma give `images.luma(x)`, here and in the metrics
+            below.
         x_ref: the same shape, the reference.
 
     Returns:
-        (B,) in dB, HIGHER = BETTER. Infinite for identical pictures; correlations refuse infinite values.
+        (B,) in dB, HIGHER = BETTER. Infinite for identical images; correlations refuse infinite
+        values.
 
     Raises:
         ValueError: wrong or unequal shapes, values outside [0, 1].
@@ -344,27 +291,33 @@ def psnr(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
     >>> psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)).round(decimals=3)
     tensor([20.])
     """
-    x, x_ref = _expect_pair(x, x_ref)
-    return -10 * torch.log10(F.mse_loss(x, x_ref, reduction="none").flatten(1).mean(1))  # one map, not two: faster
+    x, x_ref = expect_pair(x, x_ref)
+    # mse_loss makes one map, where (x - x_ref) ** 2 makes two: faster
+    mse = F.mse_loss(x, x_ref, reduction="none").flatten(1).mean(1)
+    return -10 * torch.log10(mse)
 
 
-def _ssim_terms(x: torch.Tensor, x_ref: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _ssim_terms(x: Tensor, x_ref: Tensor) -> tuple[Tensor, Tensor]:
     """Luminance and contrast-structure term of SSIM, each (B, C, H-10, W-10)."""
     offsets = torch.arange(11, dtype=x.dtype, device=x.device) - 5
     window = torch.softmax(-(offsets**2) / (2 * 1.5**2), 0)  # Gaussian of 11 taps, sigma 1.5, sum 1
 
-    # SSIM needs the two variances only as a sum, so four maps are blurred instead of five, all in one pass.
+    # SSIM needs the two variances only as a sum, so four maps are blurred instead of five, all in
+    # one pass.
     maps = torch.cat([x, x_ref, x * x + x_ref * x_ref, x * x_ref], 1)
     n = maps.shape[1]
-    if maps.device.type == "cpu":  # twice as fast; CUDA would choose cuDNN, whose TF32 is too coarse
+    if maps.device.type == "cpu":  # twice as fast; CUDA would choose cuDNN with a coarse TF32
         maps = maps.contiguous(memory_format=torch.channels_last)
     with torch.autocast(maps.device.type, enabled=False):
-        maps = F.conv2d(maps, window.view(1, 1, 1, 11).expand(n, 1, 1, 11), groups=n)  # separable:
-        maps = F.conv2d(maps, window.view(1, 1, 11, 1).expand(n, 1, 11, 1), groups=n)  # 22 taps, not 121
+        # separable: 22 taps, not 121
+        maps = F.conv2d(maps, window.view(1, 1, 1, 11).expand(n, 1, 1, 11), groups=n)
+        maps = F.conv2d(maps, window.view(1, 1, 11, 1).expand(n, 1, 11, 1), groups=n)
     mu, mu_ref, squares, product = maps.chunk(4, 1)
 
-    mu_product, mu_squares = mu * mu_ref, mu * mu + mu_ref * mu_ref
-    c1, c2 = 0.01**2, 0.03**2
+    mu_product = mu * mu_ref
+    mu_squares = mu * mu + mu_ref * mu_ref
+    c1 = 0.01**2
+    c2 = 0.03**2
     # l = (2 mu mu_ref + c1) / (mu^2 + mu_ref^2 + c1)
     luminance = (2 * mu_product + c1) / (mu_squares + c1)
     # cs = (2 sigma_x,ref + c2) / (sigma_x^2 + sigma_ref^2 + c2),    sigma_ab = E[ab] - mu_a mu_b
@@ -372,8 +325,8 @@ def _ssim_terms(x: torch.Tensor, x_ref: torch.Tensor) -> tuple[torch.Tensor, tor
     return luminance, structure
 
 
-def ssim_map(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
-    """SSIM at every place where the 11 x 11 window fits: it shows WHERE a picture is worse.
+def ssim_map(x: Tensor, x_ref: Tensor) -> Tensor:
+    """SSIM at every place where the 11 x 11 window fits: it shows WHERE an image is worse.
 
         SSIM = l cs,    l = (2 mu mu_ref + c1) / (mu^2 + mu_ref^2 + c1),
         cs = (2 sigma_x,ref + c2) / (sigma_x^2 + sigma_ref^2 + c2),    c1 = 0.01^2, c2 = 0.03^2
@@ -388,43 +341,48 @@ def ssim_map(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
     >>> ssim_map(torch.rand(2, 3, 32, 40), torch.rand(2, 3, 32, 40)).shape
     torch.Size([2, 3, 22, 30])
     """
-    luminance, structure = _ssim_terms(*_expect_pair(x, x_ref, least=11))
+    luminance, structure = _ssim_terms(*expect_pair(x, x_ref, least=11))
     return luminance * structure
 
 
-def ssim(x: torch.Tensor, x_ref: torch.Tensor, downsample: bool = False) -> torch.Tensor:
+def ssim(x: Tensor, x_ref: Tensor, downsample: bool = False) -> Tensor:
     """Structural similarity: the mean of `ssim_map` over places and channels. Differentiable.
 
     Args:
         x, x_ref: as `psnr`; H and W at least 11.
-        downsample: first average f x f pixels, f = max(1, round(min(H, W) / 256)), as the authors' code does
-            to imitate a usual viewing distance. A half is rounded up as there (640 pixels: f = 3; piq: 2).
+        downsample: first average f x f pixels, f = max(1, round(min(H, W) / 256)), as the authors'
+            code does to imitate a usual viewing distance. A half is rounded up as there (640
+            pixels: f = 3; piq: 2).
 
     Returns:
         (B,) in [-1, 1], 1 = identical, HIGHER = BETTER.
 
     Raises:
-        ValueError: as `psnr`; pictures below 11 pixels.
+        ValueError: as `psnr`; images below 11 pixels.
 
     Source: Wang et al. (2004) and the authors' ssim.m.
 
     >>> ssim(torch.ones(1, 3, 32, 32), torch.ones(1, 3, 32, 32))
     tensor([1.])
     """
-    x, x_ref = _expect_pair(x, x_ref, least=11)
-    factor = max(1, int(min(x.shape[-2:]) / 256 + 0.5)) if downsample else 1
+    x, x_ref = expect_pair(x, x_ref, least=11)
+    factor = 1
+    if downsample:
+        factor = max(1, int(min(x.shape[-2:]) / 256 + 0.5))
     return ssim_map(F.avg_pool2d(x, factor), F.avg_pool2d(x_ref, factor)).mean((1, 2, 3))
 
 
-def ms_ssim(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
+def ms_ssim(x: Tensor, x_ref: Tensor) -> Tensor:
     """Multi-scale SSIM: structure at five scales, luminance at the coarsest. Differentiable.
 
-        MS-SSIM = mean(l cs)_5^w5 * prod_(j<5) mean(cs)_j^wj,    w = 0.0448, 0.2856, 0.3001, 0.2363, 0.1333
+        MS-SSIM = mean(l cs)_5^w5 * prod_(j<5) mean(cs)_j^wj
+        w = 0.0448, 0.2856, 0.3001, 0.2363, 0.1333
 
-    Each scale is half the one before. A negative mean counts as 0. Odd sizes are padded at the top left, as
-    in piq.
+    Each scale is half the one before. A negative mean counts as 0. Odd sizes are padded at the top
+    left, as in piq.
 
-    Args and Raises: as `psnr`; H and W at least 161. Source: Wang, Simoncelli, Bovik (2003), equation 7.
+    Args and Raises: as `psnr`; H and W at least 161. Source: Wang, Simoncelli, Bovik (2003),
+    equation 7.
 
     Returns:
         (B,) in [0, 1], 1 = identical, HIGHER = BETTER.
@@ -432,14 +390,15 @@ def ms_ssim(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
     >>> ms_ssim(torch.ones(1, 3, 176, 176), torch.ones(1, 3, 176, 176))
     tensor([1.])
     """
-    x, x_ref = _expect_pair(x, x_ref, least=161)  # so that the window still fits after four halvings
+    x, x_ref = expect_pair(x, x_ref, least=161)  # so that the window still fits after four halvings
     result = 1.0
     for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
         if scale > 0:
             odd = max(x.shape[-2] % 2, x.shape[-1] % 2)
-            x, x_ref = (F.avg_pool2d(F.pad(v, (odd, 0, odd, 0), mode="replicate"), 2) for v in (x, x_ref))
+            x = F.avg_pool2d(F.pad(x, (odd, 0, odd, 0), mode="replicate"), 2)
+            x_ref = F.avg_pool2d(F.pad(x_ref, (odd, 0, odd, 0), mode="replicate"), 2)
         luminance, structure = _ssim_terms(x, x_ref)
         mean = (luminance * structure if scale == 4 else structure).mean((2, 3))
-        # The slope of v^w is infinite at 0. Clamping before the power keeps the gradient finite there.
+        # The slope of v^w is infinite at 0. Clamping before the power keeps the gradient finite.
         result = result * mean.clamp(min=1e-8) ** weight * (mean > 0)
     return result.mean(1)

@@ -1,4 +1,4 @@
-"""Re-IQA: two frozen experts look at an image at two scales; one ridge regression turns that into a score.
+"""Re-IQA: two frozen experts see an image at two scales; one ridge regression makes a score of it.
 
 Saha, Mishra, Bovik, Re-IQA: Unsupervised learning for image quality assessment in the wild (CVPR
 2023). The content expert knows what is in an image, the quality expert (trained in
@@ -21,7 +21,7 @@ from iqa_core.data import Dataset, expect_same_size
 from iqa_core.features import (
     FeatureMethod, features_and_sizes, fingerprint, halve, ridge_score, ridges)
 from iqa_core.inputs import expect_batch
-from iqa_core.reiqa_pretrain import expert, network
+from iqa_core.reiqa_experts import expert, network
 from iqa_core.settings import (
     differences, expect_positive, expect_switch, expect_text, expect_words, from_saved, to_save)
 
@@ -58,8 +58,10 @@ class ReIQA(FeatureMethod):
     """Re-IQA as a method: phi = [f_q(x), f_q(x/2), f_c(x), f_c(x/2)],  score = w . phi + b.
 
     f_q and f_c are the pooled features of the quality and the content expert for the whole image at
-    its own size and at half of it; f_c normalises its input, f_q must not. With `full_reference` phi
-    is |phi(reference) - phi(image)|. Only w and b are fitted: w = argmin |y - Phi w|^2 + alpha |w|^2.
+    its own size and at half of it; f_c normalises its input, f_q must not. With `full_reference`
+    phi is |phi(reference) - phi(image)|. Only w and b are fitted:
+
+        w = argmin |y - Phi w|^2 + alpha |w|^2
 
     >>> method = ReIQA(ReIQAConfig("content", content_weights="random"))
     >>> method.extract(torch.rand(1, 3, 40, 48)).shape
@@ -90,7 +92,8 @@ class ReIQA(FeatureMethod):
             net = network(config.content, config.content_weights)
             self.nets["content"] = nn.Sequential(backbones.Normalise(config.content), net)
             backbones.expect_any_size(net, config.content)
-        # each expert has a cache of its own, so that `both` costs nothing where each was tried alone
+        # each expert has a cache of its own, so that `both` costs nothing where each was tried
+        # alone
         scales = 2 if config.half_scale else 1
         self.keys = {
             name: f"re-iqa {name} {fingerprint(net)} {scales} scales 1"
@@ -103,7 +106,7 @@ class ReIQA(FeatureMethod):
 
     @property
     def variant(self) -> str:
-        """The settings that are not the usual ones, of files the name alone; "" if all are usual."""
+        """The settings that are not the usual ones, files by their names; "" if all are usual."""
         named = dataclasses.replace(
             self.config,
             quality=Path(self.config.quality).name,
@@ -138,7 +141,8 @@ class ReIQA(FeatureMethod):
         if not self.config.full_reference:
             x_ref = None
         elif x_ref is None:
-            raise ValueError("re-iqa with full_reference=True needs the reference: score(x, x_ref).")
+            raise ValueError("re-iqa with full_reference=True needs the reference: score(x, "
+                             "x_ref).")
         x, x_ref = expect_batch(x, x_ref)
         features = self.extract(x)
         if x_ref is not None:
@@ -177,10 +181,10 @@ class ReIQA(FeatureMethod):
 
 
 def best_alpha(method: ReIQA, dataset: Dataset, seeds: Iterable[int] = range(10)) -> float:
-    """ARNIQA's search: the one alpha with the best median validation SRCC over all splits of a dataset.
+    """ARNIQA's search: the alpha with the best median validation SRCC over all splits of a dataset.
 
-    It sees validation parts only. But an image of one split's validation part is tested on in another:
-    so the result is a little flattered, as the published ones are. Use it as
+    It sees validation parts only. But an image of one split's validation part is tested on in
+    another: so the result is a little flattered, as the published ones are. Use it as
     `ReIQAConfig(alpha=best_alpha(...))`. By default `fit` chooses alpha on its own validation part,
     which is clean.
 
@@ -197,6 +201,7 @@ def best_alpha(method: ReIQA, dataset: Dataset, seeds: Iterable[int] = range(10)
         train, val, _ = data.splits(dataset, seed)
         features = method._features(val)
         states = method._candidates(method._features(train), train.scores, ALPHAS)
-        srcc.append([metrics.srcc(method._regress(features, state), val.scores) for state in states])
+        predictions = [method._regress(features, state) for state in states]
+        srcc.append([metrics.srcc(pred, val.scores) for pred in predictions])
     median = np.median(np.nan_to_num(srcc, nan=-1), 0)
     return float(ALPHAS[np.argmax(median)])

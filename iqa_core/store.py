@@ -18,8 +18,8 @@ from iqa_core.files import locked
 class RowStore:
     """A table of rows of equal length that is only ever appended to.
 
-    `NAME.rows` holds the numbers, `NAME.names` a line for each row: its name and its checksum. A row
-    is written before its name: so a process that is killed leaves no row that is half there. A name
+    `NAME.rows` holds the numbers, `NAME.names` a line for each row: its name and its checksum. A
+    row is written before its name: so a process that is killed leaves no row that is half there. A name
     that is added again means its latest row. Rows are read through a memory map, so a store may be
     larger than the memory. One process at a time writes. Where nothing can be written (no such
     folder, no permission, a full disk) one warning says so, and the rows stay in memory. Losing a

@@ -1,7 +1,7 @@
-"""The 25 distortions of KADID-10k for one picture at a time, in plain numpy, scipy, skimage and Pillow.
+"""The 25 distortions of KADID-10k for one image at a time, in plain numpy, scipy, skimage and Pillow.
 
 The straightforward version: the reference of tests/test_distortions.py for the types without
-randomness, and the peer of figures/bench_distortions.py. A picture is a float32 array (H,W,3) in [0,1].
+randomness, and the peer of figures/bench/distortions.py. An image is a float32 array (H,W,3) in [0,1].
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from skimage import color
 
 
 def plain(image: np.ndarray, name: str, p: float, rng: np.random.Generator) -> np.ndarray:
-    """Distort one picture by the type `name` with parameter p."""
+    """Distort one image by the type `name` with parameter p."""
     return np.clip(globals()[name](image, p, rng), 0, 1).astype(np.float32)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from skimage import color, data, filters
 
-from iqa_core import distortions
+from iqa_core import distortion_types
 from iqa_core.color import RGB_TO_YCBCR, lab_to_rgb, rgb_to_lab, rgb_to_ycbcr, ycbcr_to_rgb
 from iqa_core.distortions import IDENTITY, LEVELS, PARAMETERS, TYPES, distort
 
@@ -19,12 +19,12 @@ TOLERANCE = {"lens_blur": 2e-4, "color_diffusion": 1e-4, "color_saturation_2": 1
              "jpeg": 0, "jpeg2000": 0, "pixelate": 0, "quantization": 0}
 
 
-def picture(photo: np.ndarray) -> torch.Tensor:
+def as_image(photo: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(photo).permute(2, 0, 1) / 255
 
 
-ASTRONAUT = picture(data.astronaut()[20:180, 150:290])  # 160 x 140: not square, face and dark ground
-CHELSEA = picture(data.chelsea()[60:220, 100:240])
+ASTRONAUT = as_image(data.astronaut()[20:180, 150:290])  # 160 x 140: not square, face and dark ground
+CHELSEA = as_image(data.chelsea()[60:220, 100:240])
 NOISE = torch.rand(3, 70, 50, generator=torch.Generator().manual_seed(0))
 
 
@@ -71,7 +71,7 @@ def test_lab_and_ycbcr_equal_skimage():
 
 
 def impulse_response(name: str, p: float) -> torch.Tensor:
-    """The kernel of a blur: what it makes of one white pixel in a black picture."""
+    """The kernel of a blur: what it makes of one white pixel in a black image."""
     x = torch.zeros(1, 3, 41, 41)
     x[..., 20, 20] = 1
     return getattr(distortions, f"_{name}")(x, float(p), seeded(3))[0, 0]
@@ -98,7 +98,7 @@ def test_motion_kernel_is_matlabs_at_the_drawn_angle():
 def test_otsu_finds_the_best_cuts():
     histograms = torch.randint(0, 50, (3, 256), generator=seeded()) * (torch.arange(256) % 7 == 0)
     for n in (1, 2, 3):
-        for histogram, cuts in zip(histograms, distortions._otsu(histograms, n)):
+        for histogram, cuts in zip(histograms, distortion_types.otsu(histograms, n)):
             best = filters.threshold_multiotsu(hist=(histogram.numpy(), np.arange(256)), classes=n + 1)
             assert variance(histogram, cuts) == pytest.approx(variance(histogram, torch.tensor(best) + 1))
 
@@ -138,7 +138,7 @@ def test_denoise_removes_most_of_the_noise_and_then_some():
     assert (smooth - CHELSEA).square().mean() < 0.3 * (noisy - CHELSEA).square().mean()  # same variance, 0.01
     assert distort(NOISE, "denoise", 1, seeded()).std() < 0.9 * NOISE.std()  # it smooths texture, too
     shrunk = plain_distortions.shrink(NOISE.permute(1, 2, 0).numpy(), 0.5)
-    ours = distortions._shrink(NOISE[None], 0.5)[0]
+    ours = distortion_types.shrink(NOISE[None], 0.5)[0]
     torch.testing.assert_close(ours, torch.from_numpy(shrunk).permute(2, 0, 1), rtol=0, atol=1e-5)
 
 
@@ -146,7 +146,7 @@ def test_color_shift_moves_green_at_edges_by_the_drawn_step():
     way = torch.rand(1, 2, generator=seeded(5))
     step = (way / way.norm() * 8).round().int().tolist()[0]
     theirs = plain_distortions.shift_green(CHELSEA.permute(1, 2, 0).numpy(), step)
-    ours = distortions._color_shift(CHELSEA[None], 8.0, seeded(5))[0]
+    ours = distortion_types.color_shift(CHELSEA[None], 8.0, seeded(5))[0]
     torch.testing.assert_close(ours, torch.from_numpy(theirs).permute(2, 0, 1), rtol=0, atol=1e-5)
 
 
@@ -177,7 +177,7 @@ def test_color_blocks_are_squares_of_one_color():
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_only_the_identity_cells_leave_the_picture_as_it_is(name):
+def test_only_the_identity_cells_leave_the_image_as_it_is(name):
     y = distort(CHELSEA.expand(5, -1, -1, -1), name, [1, 2, 3, 4, 5], seeded())
     same = {(name, level) for level in range(1, 6) if (y[level - 1] - CHELSEA).abs().max() < 1e-3}
     assert same == {cell for cell in IDENTITY if cell[0] == name}
@@ -210,7 +210,7 @@ def test_a_mixed_batch_of_random_types_keeps_its_order():
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (33, 71), (100, 47)])
-def test_every_type_on_small_and_oblong_pictures(shape):
+def test_every_type_on_small_and_oblong_images(shape):
     x = torch.rand(5, 3, *shape, generator=seeded())
     for name in TYPES:
         y = distort(x, name, [1, 2, 3, 4, 5], seeded())
@@ -218,20 +218,20 @@ def test_every_type_on_small_and_oblong_pictures(shape):
 
 
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
-def test_flat_grey_pictures_stay_finite(value):
+def test_flat_grey_images_stay_finite(value):
     x = torch.full((5, 3, 40, 40), value)
     for name in TYPES:
         assert distort(x, name, [1, 2, 3, 4, 5], seeded()).isfinite().all(), name
 
 
-def test_grey_pictures_stay_grey_under_brightness_and_blur():
+def test_grey_images_stay_grey_under_brightness_and_blur():
     grey = CHELSEA.mean(0, keepdim=True).expand(3, -1, -1)
     for name in ("lens_blur", "darken", "brighten", "contrast_change", "color_saturation_1", "jpeg"):
         y = distort(grey, name, 4)
         assert (y - y.mean(0)).abs().max() < 2e-3, name
 
 
-def test_dtype_gradient_and_single_picture():
+def test_dtype_gradient_and_single_image():
     for dtype in (torch.float64, torch.float16):
         y = distort(CHELSEA.to(dtype), "brighten", 3)
         assert y.dtype == dtype and y.shape == CHELSEA.shape
@@ -247,7 +247,7 @@ def test_dtype_gradient_and_single_picture():
 @pytest.mark.parametrize("args, error, words", [
     ((torch.zeros(3, 40, 40, dtype=torch.uint8), "jpeg", 1), ValueError, "uint8.*/ 255"),
     ((np.zeros((3, 40, 40)), "jpeg", 1), ValueError, "a tensor of shape"),
-    ((torch.zeros(1, 40, 40), "jpeg", 1), ValueError, "repeat a grey picture"),
+    ((torch.zeros(1, 40, 40), "jpeg", 1), ValueError, "repeat a grey image"),
     ((torch.zeros(40, 40), "jpeg", 1), ValueError, "shape"),
     ((torch.zeros(0, 3, 40, 40), "jpeg", 1), ValueError, "shape"),
     ((torch.zeros(3, 31, 40), "jpeg", 1), ValueError, "at least 32 px"),
@@ -258,7 +258,7 @@ def test_dtype_gradient_and_single_picture():
     ((torch.zeros(3, 40, 40), 0, 1), ValueError, "type is 0"),
     ((torch.zeros(3, 40, 40), "jpeg", 0), ValueError, "level is 0"),
     ((torch.zeros(3, 40, 40), "jpeg", 2.5), ValueError, "level is 2.5"),
-    ((torch.zeros(2, 3, 40, 40), ["jpeg"] * 3, 1), ValueError, "3 types, 2 levels, 2 pictures"),
+    ((torch.zeros(2, 3, 40, 40), ["jpeg"] * 3, 1), ValueError, "3 types, 2 levels, 2 images"),
 ])
 def test_a_wrong_input_gets_one_sentence(args, error, words):
     with pytest.raises(error, match=words) as caught:

@@ -2,7 +2,6 @@
 
 import errno
 import io
-import itertools
 import multiprocessing
 import os
 import signal
@@ -12,12 +11,14 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from data_download import layouts
-from iqa_core import color, data, features, files, images
+from iqa_core import color, console, data, features, files, images
+from iqa_core.store import RowStore
 
 
 def test_atomic_keeps_the_old_file_when_the_writer_fails(tmp_path):
@@ -199,69 +200,106 @@ def test_code_hash_follows_the_code(tmp_path, monkeypatch):
     assert fresh(color) == fresh(color.__file__) != fresh(images)
 
 
-def test_rows_of_any_kind_come_back_and_a_damaged_file_counts_as_empty(tmp_path):
-    path = tmp_path / "rows.pt"
-    name = os.fsdecode(b"caf\xe9 \xe2\x98\x83")
-    with files.Kept(path) as rows:
-        rows[name] = [0.1, float("nan")]
-    with files.Kept(path) as rows:
-        assert rows[name][0].item() == 0.1 and rows[name][1].isnan()  # float64, as in the list
-    whole = path.read_bytes()
-    for content in (b"", whole[: len(whole) // 2], b"text"):
-        path.write_bytes(content)
-        with pytest.warns(UserWarning, match="rows.pt: what was computed before is damaged"), files.Kept(path) as rows:
-            assert rows == {}
-    for content in ({"names": ["a"]}, {"names": ["a", "b"], "rows": torch.ones(1, 2)}, {"names": None, "rows": None}):
-        files.write_tensors(path, content)
-        with pytest.warns(UserWarning, match="damaged"), files.Kept(path) as rows:
-            assert rows == {}
+def test_rows_come_back_and_a_damaged_store_counts_as_empty(tmp_path):
+    path = tmp_path / "rows"
+    name = os.fsdecode(b"caf\xe9 \xe2\x98\x83\n")
+    with RowStore(path, "float64") as store:
+        store.add(name, [0.1, float("nan")])
+        store.add("b", [1, 2])
+        store.add("b", [3, 4])  # the latest row of a name counts
+    with RowStore(path, "float64") as store:
+        assert store.row(name)[0] == 0.1 and np.isnan(store.row(name)[1])
+        assert store.rows(["b"]).tolist() == [[3, 4]] and len(store) == 2
+        with pytest.raises(ValueError, match="the row of 'c' has 3 numbers, the others have 2"):
+            store.add("c", [1, 2, 3])
+    numbers, names = path.with_name("rows.rows"), path.with_name("rows.names")
+    whole = numbers.read_bytes()
+    text = names.read_bytes()
+    flipped = bytearray(whole)
+    flipped[20] ^= 255
+    for damaged_numbers in (b"", whole[:-1], bytes(flipped)):
+        numbers.write_bytes(damaged_numbers)
+        names.write_bytes(text)
+        with pytest.warns(UserWarning, match="rows: what was computed before is damaged"):
+            with RowStore(path, "float64") as store:
+                assert len(store) == 0
+    for damaged_names in (b"", b"text\n", b"[]\n", text.replace(b"float64", b"float32")):
+        numbers.write_bytes(whole)
+        names.write_bytes(damaged_names)
+        with pytest.warns(UserWarning, match="damaged"):
+            with RowStore(path, "float64") as store:
+                assert len(store) == 0
 
 
-def test_rows_that_are_not_new_are_not_written_again(tmp_path, monkeypatch):
-    path = tmp_path / "rows.pt"
-    with files.Kept(path) as rows:
-        rows["a"] = torch.ones(2)
-    monkeypatch.setattr(files, "write_tensors", fails(AssertionError("written")))
-    with files.Kept(path) as rows:
-        assert [*rows] == ["a"]
-    with files.Kept(path) as rows:
-        rows.remove()
+def test_what_a_killed_process_began_to_write_is_cut_off(tmp_path):
+    path = tmp_path / "rows"
+    with RowStore(path) as store:
+        store.add("a", [1, 2])
+    with open(tmp_path / "rows.rows", "ab") as file:
+        file.write(b"half")
+    with open(tmp_path / "rows.names", "a") as file:
+        file.write('["b", 1')
+    with RowStore(path) as store:
+        assert "b" not in store
+        store.add("c", [3, 4])
+    with RowStore(path) as store:
+        assert store.rows(["a", "c"]).tolist() == [[1, 2], [3, 4]]
+        store.remove()
     assert os.listdir(tmp_path) == []
 
 
+def read_only(patch, path):
+    patch.setattr(files.Path, "mkdir", fails(PermissionError(errno.EROFS, "Read-only")))
+    return path
+
+
+def no_lock(patch, path):
+    patch.setattr(files.FileLock, "acquire", fails(OSError(errno.ENOLCK, "No locks")))
+    return path
+
+
+def full_disk(patch, path):
+    patch.setattr(RowStore, "_append", fails(OSError(errno.ENOSPC, "No space")))
+    return path
+
+
+def a_file(patch, path):
+    path.parent.touch()
+    return path
+
+
 BROKEN = {
-    "no folder": lambda patch, path: Path("/proc/cache/rows.pt"),
-    "a file": lambda patch, path: path.parent.touch() or path,
-    "read-only": lambda patch, path: patch.setattr(files.Path, "mkdir", fails(PermissionError(errno.EROFS, "Read-only"))) or path,
-    "lock": lambda patch, path: patch.setattr(files.FileLock, "acquire", fails(OSError(errno.ENOLCK, "No locks"))) or path,
-    "full": lambda patch, path: patch.setattr(files, "write_tensors", fails(OSError(errno.ENOSPC, "No space"))) or path,
-    "torch": lambda patch, path: patch.setattr(torch, "save", fails(RuntimeError("unexpected pos 64\nmore"))) or path,
+    "no folder": lambda patch, path: Path("/proc/cache/rows"),
+    "a file": a_file,
+    "read-only": read_only,
+    "lock": no_lock,
+    "full": full_disk,
 }
 
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_cache_that_cannot_be_written_gets_one_warning(how, tmp_path, monkeypatch):
-    path = BROKEN[how](monkeypatch, tmp_path / "folder" / "rows.pt")
-    clock = itertools.count(step=61)
-    monkeypatch.setattr(files, "monotonic", lambda: next(clock))
-    with warnings.catch_warnings(record=True) as said:
+    path = BROKEN[how](monkeypatch, tmp_path / "folder" / "rows")
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with files.Kept(path) as rows:
+        with RowStore(path) as store:
             for i in range(5):
-                rows[str(i)] = torch.ones(2)
-        assert len(rows) == 5
-    assert len(said) == 1 and "intermediate results are not kept" in str(said[0].message)
-    assert "\n" not in str(said[0].message)
+                store.add(str(i), [i, i])
+        assert store.rows(["4", "0"]).tolist() == [[4, 4], [0, 0]]
+    assert len(caught) == 1 and "intermediate results are not kept" in str(caught[0].message)
+    assert "\n" not in str(caught[0].message)
 
 
 def test_a_read_only_cache_is_still_read(tmp_path, monkeypatch):
-    with files.Kept(tmp_path / "rows.pt") as rows:
-        rows["a"] = torch.ones(2)
-    monkeypatch.setattr(files.FileLock, "acquire", fails(PermissionError(errno.EACCES, "Permission denied")))
+    with RowStore(tmp_path / "rows") as store:
+        store.add("a", [1, 1])
+    no_lock(monkeypatch, tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with files.Kept(tmp_path / "rows.pt") as rows:
-            assert [*rows] == ["a"]  # nothing is new, so nothing is lost
+        with RowStore(tmp_path / "rows") as store:
+            assert store.row("a").tolist() == [1, 1]  # nothing is new, so nothing is lost
+            store.remove()  # nor does it remove what is not its own
+    assert (tmp_path / "rows.rows").exists()
 
 
 @pytest.mark.parametrize("how", ["no folder", "full"])
@@ -270,7 +308,7 @@ def test_features_are_computed_without_a_cache(how, tmp_path, monkeypatch):
         images.save(tmp_path / f"{i}.png", torch.full((3, 16, 16), i / 4))
     pd.DataFrame({"image": [f"{i}.png" for i in range(4)], "score": [1, 2, 3, 4]}).to_csv(tmp_path / "own.csv")
     dataset = data.from_csv(tmp_path / "own.csv", low=1, high=5)
-    path = BROKEN[how](monkeypatch, tmp_path / "cache" / "rows.pt")
+    path = BROKEN[how](monkeypatch, tmp_path / "cache" / "rows")
     monkeypatch.setenv("IQA_CACHE", str(path.parent))
     with pytest.warns(UserWarning, match="intermediate results are not kept"):
         found = features.pooled(dataset, lambda x: x.mean((2, 3)), "mean")
@@ -289,17 +327,17 @@ def hold(path: Path, seconds: float) -> None:
 
 
 def test_who_waits_for_another_process_says_so_or_does_not_wait(tmp_path):
-    process = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path / "rows.pt", 5))
+    process = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path / "rows", 5))
     process.start()
     _wait_for(tmp_path / "started")
     with pytest.warns(UserWarning, match="another process is at the same work"):
-        with files.Kept(tmp_path / "rows.pt", wait=False) as rows:
-            rows["a"] = torch.ones(2)
-    assert not (tmp_path / "rows.pt").exists() and process.is_alive()
-    with pytest.warns(UserWarning, match="rows.pt: another process works on it; waiting"):
-        with files.Kept(tmp_path / "rows.pt") as rows:
-            rows["b"] = torch.ones(2)
-    assert (tmp_path / "rows.pt").exists()
+        with RowStore(tmp_path / "rows", wait=False) as store:
+            store.add("a", [1, 1])
+    assert not (tmp_path / "rows.rows").exists() and process.is_alive()
+    with pytest.warns(UserWarning, match="rows: another process works on it; waiting"):
+        with RowStore(tmp_path / "rows") as store:
+            store.add("b", [1, 1])
+    assert (tmp_path / "rows.rows").exists()
     process.join()
 
 
@@ -338,12 +376,12 @@ def test_a_lock_that_cannot_be_made_raises_at_once():
 
 
 def test_what_cannot_be_shown_becomes_an_escape(monkeypatch):
-    assert files.printable(os.fsdecode(b"caf\xe9\x1b[31m\r\n ")) == "caf\\udce9\\x1b[31m\\r\\n "
-    assert files.printable("naïve ☃\u3000") == "naïve ☃\u3000"
+    assert console.printable(os.fsdecode(b"caf\xe9\x1b[31m\r\n ")) == "caf\\udce9\\x1b[31m\\r\\n "
+    assert console.printable("naïve ☃\u3000") == "naïve ☃\u3000"
     stream = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr(sys, "stdout", stream)
-    files.plain_console()
-    assert files.show("naïve", os.fsdecode(b"\xe9"))
+    console.plain_console()
+    assert console.show("naïve", os.fsdecode(b"\xe9"))
     assert stream.buffer.getvalue() == b"na\\xefve\n\\udce9\n"
 
 
@@ -356,8 +394,8 @@ def test_printing_goes_on_where_nobody_reads(target, fine, monkeypatch, capsys):
     else:
         stream = open(target, "w")
     monkeypatch.setattr(sys, "stdout", stream)
-    assert files.show("a") is fine
-    assert files.show("b") is True  # into nothing
+    assert console.show("a") is fine
+    assert console.show("b") is True  # into nothing
     stream.close()
     assert ("cannot be written" in capsys.readouterr().err) is not fine
 

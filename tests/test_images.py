@@ -11,7 +11,7 @@ import tifffile
 import torch
 from PIL import Image, ImageCms
 
-from iqa_core import images
+from iqa_core import image_colours, image_formats, images
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def square():
 @pytest.fixture(autouse=True)
 def every_warning_again(monkeypatch):
     """What is said once per process is said once per test."""
-    monkeypatch.setattr(images, "_warned", set())
+    monkeypatch.setattr(image_colours, "_warned", set())
 
 
 def load_without_a_word(path):
@@ -216,7 +216,7 @@ def test_messages_can_be_printed_whatever_the_file_is_called(tmp_path, name, sho
 
 @pytest.mark.parametrize("brand", [b"heic", b"mif1", b"hevc"])
 def test_heic_without_its_package_is_named(tmp_path, monkeypatch, brand):
-    monkeypatch.setattr(images, "readable_suffixes", lambda: frozenset([".png"]))
+    monkeypatch.setattr(image_formats, "readable_suffixes", lambda: frozenset([".png"]))
     content = b"\x00\x00\x00\x18ftyp" + brand + bytes(40)
     (tmp_path / "phone.HEIC").write_bytes(content)
     with pytest.raises(images.ImageError, match=r"phone\.HEIC.*HEIC.*pip install pillow-heif"):
@@ -518,7 +518,7 @@ def test_16_bit_colour_is_read_with_8_bits_and_said_once(tmp_path):
     (tmp_path / "x.ppm").write_bytes(b"P6\n2 1\n65535\n" + row)
     tifffile.imwrite(tmp_path / "x.tif", rgb, photometric="rgb")
     for name in ("x.png", "x.ppm", "x.tif"):
-        images._warned.clear()
+        image_colours._warned.clear()
         with pytest.warns(UserWarning, match=rf"{name}: stores more than 8 bits"):
             x = images.load(tmp_path / name)
         assert np.abs(x.permute(1, 2, 0).numpy() - rgb / 65535).max() <= 1 / 255

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from skimage.metrics import structural_similarity
 
-from iqa_core import metrics
+from iqa_core import batches, metrics
 from iqa_core.metrics import (bootstrap, krcc, logistic_fit, ms_ssim, plcc, plcc_logistic, psnr, rmse, srcc, ssim,
                               ssim_map)
 
@@ -20,8 +20,8 @@ def scores(n=200, noise=0.2, seed=0):
     return mos + noise * rng.standard_normal(n), mos
 
 
-def pictures(*shape, noise=0.1, seed=0):
-    """Smooth pictures and noisy versions of them: SSIM of pure noise would hide errors in the structure term."""
+def images(*shape, noise=0.1, seed=0):
+    """Smooth images and noisy versions of them: SSIM of pure noise would hide errors in the structure term."""
     generator = torch.Generator().manual_seed(seed)
     x_ref = torch.nn.functional.avg_pool2d(torch.rand(*shape, generator=generator), 5, 1, 2)
     x_ref = (x_ref - x_ref.min()) / (x_ref.max() - x_ref.min())
@@ -71,7 +71,7 @@ def test_arrays_tensors_and_lists_agree(correlation):
     ([1, np.nan, 3, np.inf], [1, 2, 3, 4], "pred holds 2 NaN or infinite values of 4, first at index 1"),
     ([1, 2, 3], [1, 2, np.nan], "mos holds 1 NaN"),
     ([1, 2, 3], [1, 2, 3, 4], "pred has 3 values and mos has 4"),
-    ([1, 2], [1, 2], "2 pictures are too few"),
+    ([1, 2], [1, 2], "2 images are too few"),
     ([[1], [2], [3]], [1, 2, 3], "pred must be one-dimensional, but has shape \\(3, 1\\)"),
 ])
 def test_bad_numbers_get_one_sentence(statistic, pred, mos, sentence):
@@ -120,7 +120,7 @@ def test_logistic_survives_an_outlier():
 
 
 @pytest.mark.parametrize("pred, mos, reason, slope", [
-    ([1, 2, 3, 4], [1, 3, 2, 4], "at least 5 pictures", 0.8),
+    ([1, 2, 3, 4], [1, 3, 2, 4], "at least 5 images", 0.8),
     ([5, 4, 3, 2, 1, 0], [1, 2, 3, 4, 5, 6], "do not rise with mos", 0),
     ([2] * 6, [1, 2, 3, 4, 5, 6], "one side is constant", 0),
 ])
@@ -138,7 +138,7 @@ def test_the_wrong_direction_is_not_flattered():
 # ---- The bootstrap -----------------------------------------------------------------------------------------------
 
 
-def test_bootstrap_is_seeded_and_narrows_with_more_pictures():
+def test_bootstrap_is_seeded_and_narrows_with_more_images():
     pred, mos = scores(60)
     low, high = bootstrap(pred, mos, n=200)
     assert low < srcc(pred, mos) < high
@@ -155,8 +155,8 @@ def test_bootstrap_of_plcc_agrees_with_fishers_interval():
     assert (low, high) == pytest.approx((np.tanh(z - reach), np.tanh(z + reach)), abs=0.015)
 
 
-def test_resampling_contents_covers_the_truth_and_resampling_pictures_does_not():
-    """Twenty pictures of a content share its offset: 30 contents are 30 pieces of evidence, not 600."""
+def test_resampling_contents_covers_the_truth_and_resampling_images_does_not():
+    """Twenty images of a content share its offset: 30 contents are 30 pieces of evidence, not 600."""
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(30), 20)
 
@@ -167,14 +167,14 @@ def test_resampling_contents_covers_the_truth_and_resampling_pictures_does_not()
     def mean_product(a, b):  # a statistic whose true value is known: E[a b] = 1
         return np.mean(a * b)
 
-    hits = {"contents": 0, "pictures": 0}
+    hits = {"contents": 0, "images": 0}
     for trial in range(40):
         a, b = draw(30)
-        for name, by in (("contents", groups), ("pictures", None)):
+        for name, by in (("contents", groups), ("images", None)):
             low, high = bootstrap(a, b, mean_product, n=200, seed=trial, groups=by)
             hits[name] += low <= 1 <= high
     assert hits["contents"] >= 31  # 40 trials of a 95 % interval, somewhat narrow with 30 contents
-    assert hits["pictures"] <= 20
+    assert hits["images"] <= 20
 
 
 @pytest.mark.parametrize("arguments, sentence", [
@@ -196,13 +196,13 @@ def test_psnr_of_a_known_error():
     assert psnr(x_ref, x_ref).isinf().all()
 
 
-def test_identical_pictures_score_one():
-    x = pictures(2, 3, 176, 180)[0]
+def test_identical_images_score_one():
+    x = images(2, 3, 176, 180)[0]
     for score in (ssim(x, x), ms_ssim(x, x), ssim_map(x, x).flatten()):
         assert torch.equal(score, torch.ones_like(score))
 
 
-def test_ssim_of_flat_pictures_is_its_luminance_term():
+def test_ssim_of_flat_images_is_its_luminance_term():
     a, b = 0.2, 0.7
     expected = (2 * a * b + 1e-4) / (a * a + b * b + 1e-4)
     found = ssim(torch.full((1, 1, 20, 20), a), torch.full((1, 1, 20, 20), b))
@@ -211,14 +211,14 @@ def test_ssim_of_flat_pictures_is_its_luminance_term():
 
 @pytest.mark.parametrize("score", [psnr, ssim, ms_ssim])
 def test_more_noise_scores_lower(score):
-    x_ref = pictures(1, 3, 176, 176)[1]
-    found = [score(pictures(1, 3, 176, 176, noise=noise)[0], x_ref).item() for noise in (0.02, 0.05, 0.1, 0.3)]
+    x_ref = images(1, 3, 176, 176)[1]
+    found = [score(images(1, 3, 176, 176, noise=noise)[0], x_ref).item() for noise in (0.02, 0.05, 0.1, 0.3)]
     assert found == sorted(found, reverse=True)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 48, 65), (1, 1, 33, 40)])
 def test_ssim_equals_scikit_image(shape):
-    x, x_ref = pictures(*shape)
+    x, x_ref = images(*shape)
     ours, map_ = ssim(x, x_ref), ssim_map(x, x_ref)
     for i in range(shape[0]):
         theirs, full = structural_similarity(
@@ -231,7 +231,7 @@ def test_ssim_equals_scikit_image(shape):
 @pytest.mark.parametrize("shape", [(2, 3, 176, 200), (1, 3, 161, 187), (1, 1, 395, 520)])
 def test_ssim_and_ms_ssim_equal_piq(shape):
     piq = pytest.importorskip("piq", reason="piq is not installed; it is needed for this comparison alone")
-    x, x_ref = pictures(*shape)
+    x, x_ref = images(*shape)
     for downsample in (False, True):
         theirs = piq.ssim(x, x_ref, downsample=downsample, reduction="none")
         assert torch.allclose(ssim(x, x_ref, downsample=downsample), theirs, atol=1e-4)
@@ -241,22 +241,22 @@ def test_ssim_and_ms_ssim_equal_piq(shape):
 
 def test_downsampling_factor_is_the_authors():
     """640 pixels / 256 = 2.5, which the authors' code rounds to 3."""
-    x, x_ref = pictures(1, 1, 640, 641)
+    x, x_ref = images(1, 1, 640, 641)
     pooled = [torch.nn.functional.avg_pool2d(v, 3) for v in (x, x_ref)]
     assert torch.equal(ssim(x, x_ref, downsample=True), ssim(*pooled))
 
 
 def test_gradients_are_right_and_finite():
-    x, x_ref = (v.double() for v in pictures(1, 2, 11, 12))
+    x, x_ref = (v.double() for v in images(1, 2, 11, 12))
     assert torch.autograd.gradcheck(lambda v: ssim(v, x_ref), x.clamp(0.01, 0.99).requires_grad_())
-    x, x_ref = pictures(1, 1, 170, 170)
+    x, x_ref = images(1, 1, 170, 170)
     x = (1 - x_ref).requires_grad_()  # negative structure at every scale: its power has no finite slope at 0
     ms_ssim(x, x_ref).sum().backward()
     assert x.grad.isfinite().all()
 
 
 def test_half_precision_and_autocast_do_not_cost_precision():
-    x, x_ref = pictures(1, 3, 64, 64)
+    x, x_ref = images(1, 3, 64, 64)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = ssim(x, x_ref)
     assert torch.equal(inside, ssim(x, x_ref))
@@ -269,7 +269,7 @@ FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 @pytest.mark.parametrize("score", [psnr, ssim, ms_ssim])
 @pytest.mark.parametrize("kind", FLOATS)
 def test_every_float_is_measured_and_half_counts_as_single(score, kind):
-    x, x_ref = pictures(1, 3, 176, 176)
+    x, x_ref = images(1, 3, 176, 176)
     found = score(x.to(kind), x_ref.to(kind))
     assert found.dtype == (torch.float64 if kind == torch.float64 else torch.float32)
     assert found.item() == pytest.approx(score(x, x_ref).item(), rel=0.01)
@@ -293,12 +293,12 @@ def test_every_float_is_measured_and_half_counts_as_single(score, kind):
     (GOOD, GOOD[:, :1], "x has shape .1, 3, 20, 20. and x_ref has .1, 1, 20, 20."),
     (GOOD - 0.501, GOOD, "x must hold values in .0, 1., but holds -0.001"),
 ])
-def test_bad_pictures_get_one_sentence(score, x, x_ref, sentence):
+def test_bad_images_get_one_sentence(score, x, x_ref, sentence):
     with pytest.raises(ValueError, match=sentence):
         score(x, x_ref)
 
 
-def test_too_small_pictures_get_one_sentence():
+def test_too_small_images_get_one_sentence():
     small = torch.rand(1, 3, 160, 10)
     with pytest.raises(ValueError, match="160 x 10 pixels, but this metric needs 11 x 11"):
         ssim(small, small)
@@ -315,16 +315,16 @@ def test_one_pixel_is_enough_for_psnr_alone():
 
 def test_expect_returns_its_tensor():
     x = torch.rand(1, 3, 4, 4)
-    assert metrics.expect(x) is x
-    assert metrics.expect(x, channels=3) is x  # no copy
-    assert metrics.expect(x.double()).dtype == torch.float64
+    assert batches.expect(x) is x
+    assert batches.expect(x, channels=3) is x  # no copy
+    assert batches.expect(x.double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize("kind", FLOATS)
 @pytest.mark.parametrize("shape", [(1, 3, 4, 4), (5, 3, 1, 1), (2, 3, 7, 1)])
 def test_expect_with_channels_returns_single_precision(kind, shape):
     x = torch.full(shape, 0.25, dtype=kind)
-    found = metrics.expect(x, channels=3)
+    found = batches.expect(x, channels=3)
     assert found.dtype == torch.float32
     assert torch.equal(found, torch.full(shape, 0.25))
 
@@ -338,7 +338,7 @@ def test_expect_with_channels_returns_single_precision(kind, shape):
 ])
 def test_expect_names_the_remedy_for_other_channels(shape, remedy):
     with pytest.raises(ValueError) as caught:
-        metrics.expect(torch.rand(shape), "the image", channels=3)
+        batches.expect(torch.rand(shape), "the image", channels=3)
     message = str(caught.value)
     assert message.startswith("the image must ")
     assert str(shape) in message
@@ -347,9 +347,9 @@ def test_expect_names_the_remedy_for_other_channels(shape, remedy):
 
 def test_the_remedies_for_channels_work():
     grey = torch.rand(2, 1, 8, 9)
-    assert metrics.expect(grey.expand(-1, 3, -1, -1), channels=3).shape == (2, 3, 8, 9)
+    assert batches.expect(grey.expand(-1, 3, -1, -1), channels=3).shape == (2, 3, 8, 9)
     x = torch.rand(2, 4, 8, 9)
     x[0, 3] = 0
-    flat = metrics.expect(x[:, :3] * x[:, 3:] + 1 - x[:, 3:], channels=3)
+    flat = batches.expect(x[:, :3] * x[:, 3:] + 1 - x[:, 3:], channels=3)
     assert torch.equal(flat[0], torch.ones(3, 8, 9))
-    assert metrics.expect(torch.rand(2, 8, 9, 3).permute(0, 3, 1, 2), channels=3).shape == (2, 3, 8, 9)
+    assert batches.expect(torch.rand(2, 8, 9, 3).permute(0, 3, 1, 2), channels=3).shape == (2, 3, 8, 9)

@@ -19,8 +19,10 @@ import pytest
 import torch
 from PIL import Image
 
+import data_download
 from iqa_core import __main__ as command
-from iqa_core import baselines, data, files, images, metrics, score
+from iqa_core import (
+    baselines, files, images, metrics, score, score_files, score_methods, store, yoto)
 from iqa_core.distortions import distort
 
 MEAN = SimpleNamespace(name="mean", score=lambda x, x_ref=None: x.mean((1, 2, 3)))
@@ -42,7 +44,7 @@ def run(*arguments) -> int:
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
     """A clean picture in `references`, four blurred versions in `mine`, one of them in a folder below."""
-    top, x = tmp_path_factory.mktemp("photographs"), data.load("offline").reference(0)[:, :200, :240]
+    top, x = tmp_path_factory.mktemp("photographs"), data_download.load("offline").reference(0)[:, :200, :240]
     images.save(top / "references" / "boat.png", x)
     for level in range(1, 5):
         name = f"boat_{level}.png" if level < 4 else "below/boat_4.JPG"
@@ -51,7 +53,7 @@ def photographs(tmp_path_factory):
 
 
 def test_a_folder_is_scored_by_name_and_what_is_broken_does_not_stop_it(photographs, tmp_path):
-    for path in score.find_pictures(photographs / "mine"):
+    for path in score_files.search_images(photographs / "mine").files:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "cut.png").write_bytes((tmp_path / "boat_1.png").read_bytes()[:500])
     (tmp_path / "empty.png").touch()
@@ -88,7 +90,7 @@ def test_a_reference_that_is_missing_or_of_another_size_is_said(photographs, tmp
 
 
 def test_pictures_of_one_size_go_together_and_scores_stay_those_of_each(tmp_path):
-    x = data.load("offline").reference(0)
+    x = data_download.load("offline").reference(0)
     for i, (height, width) in enumerate(4 * [(40, 48)] + [(48, 40)] + 2 * [(64, 32)] + [(40, 48)]):
         images.save(tmp_path / f"{i}.png", x[:, i:i + height, i:i + width])
     with Image.open(tmp_path / "4.png") as upright:  # as wide as the others when it is turned
@@ -114,7 +116,7 @@ def test_large_pictures_are_made_smaller_for_trained_methods_only(tmp_path):
     assert same["psnr"][0] == 100  # identical images, at their own size
 
 
-@pytest.mark.parametrize("name", score.CLASSES)
+@pytest.mark.parametrize("name", score_methods.CLASSES)
 def test_shipped_methods_score_odd_pictures_and_mild_above_severe(name, photographs, tmp_path):
     images.save(tmp_path / "tiny.png", torch.rand(3, 7, 9))
     images.save(tmp_path / "wide.png", torch.rand(3, 40, 300))
@@ -171,7 +173,7 @@ def test_the_same_file_is_scored_once_whatever_names_lead_to_it(tmp_path):
     (tmp_path / "a_link.png").symlink_to("z.png")
     (tmp_path / "folder_link").symlink_to("elsewhere")
     os.link(tmp_path / "z.png", tmp_path / "hard.png")  # two names of equal rank are two files
-    found = score.find_pictures([tmp_path, tmp_path / "z.png", f"{tmp_path}/elsewhere/../z.png"])
+    found = score_files.search_images([tmp_path, tmp_path / "z.png", f"{tmp_path}/elsewhere/../z.png"]).files
     assert sorted(path.name for path in found) == ["b.png", "hard.png", "z.png"]
 
 
@@ -182,7 +184,7 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path, monkeypatch, capsys)
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / "one").rename(tmp_path / name)
     (tmp_path / "gone").symlink_to("nowhere")
-    with pytest.warns(score.PassedOver, match="^2 files passed over: 2 .heic .*pip install pillow-heif.$"):
+    with pytest.warns(score_files.PassedOver, match="^2 files passed over: 2 .heic .*pip install pillow-heif.$"):
         table = score.score_paths(tmp_path, method=MEAN)
     assert [Path(path).name for path in table["image"]] == ["a.PNG"]
     assert len(table.attrs["passed_over"][".heic"]) == 2
@@ -193,7 +195,7 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path, monkeypatch, capsys)
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "b.heif").touch()
     with pytest.raises(ValueError, match="no images here.*1 file passed over: 1 .heif"):
-        score.find_pictures(tmp_path / "only")
+        score_files.search_images(tmp_path / "only")
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".mpo", ".pgm", ".tga", ".jp2", ".webp", ".avif", ".TIFF", ".Jpe"])
@@ -239,9 +241,9 @@ def test_a_name_goes_on_with_no_letter_or_digit(name, expected, tmp_path):
         (tmp_path / f"{reference}.bmp").touch()
     if expected is None:
         with pytest.raises(images.ImageError, match="no reference in"):
-            score.find_reference(Path(name), tmp_path)
+            score_files.References(tmp_path).of(name)
     else:
-        assert score.find_reference(Path(name), tmp_path).name == expected
+        assert score_files.References(tmp_path).of(name).name == expected
 
 
 def make_twins(folder: Path, how: str) -> Path:
@@ -302,7 +304,7 @@ def test_references_in_sub_folders(tmp_path):
             (tmp_path / name).touch()
 
     def found(name):
-        return score.find_reference(tmp_path / "dist" / name, tmp_path / "ref").relative_to(tmp_path / "ref").as_posix()
+        return score_files.References(tmp_path / "ref").of(tmp_path / "dist" / name).relative_to(tmp_path / "ref").as_posix()
 
     touch("ref/scene1/frame.png", "ref/scene2/frame.png", "ref/originals/boat.png", "ref/tree.png", "ref/scene1/tree.png")
     touch("dist/scene1/frame_1.png", "dist/scene2/frame_1.png", "dist/scene3/frame_1.png", "dist/blur/tree_2.png")
@@ -361,7 +363,7 @@ def test_a_method_that_gives_no_number_or_cannot_be_loaded_is_named(tmp_path, mo
     table = score.score_paths(tmp_path, method=[silent, few, MEAN, MEAN])
     assert [*table] == ["image", "silent", "few", "mean", "mean 2", "error"] and table["mean"].equals(table["mean 2"])
     assert "silent: gives no number; few: returned 0 scores for 1 images" in table["error"][0]
-    monkeypatch.setattr(score.CLASSES["yoto"], "load", lambda path: (_ for _ in ()).throw(ValueError("it is damaged")))
+    monkeypatch.setattr(yoto.YOTO, "load", lambda path: (_ for _ in ()).throw(ValueError("it is damaged")))
     table = score.score_paths(tmp_path, method=["yoto", "brisque"])
     assert table["brisque"].notna().all() and "yoto: it is damaged" in table["error"][0]
     with pytest.raises(ValueError, match="damaged"):
@@ -414,14 +416,12 @@ def fails(error: Exception):
     return raise_it
 
 
-@pytest.mark.parametrize("how", ["/proc/cache", "a file", "no home", "full disk", "torch at a full disk", "lock"])
+@pytest.mark.parametrize("how", ["/proc/cache", "a file", "no home", "full disk", "lock"])
 def test_without_a_cache_there_is_one_warning_and_all_scores(how, tmp_path, monkeypatch, capsys):
     for i in range(3):
         noise(tmp_path / "images" / f"{i}.png", 40, 40 + i)
     no_space = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setenv("IQA_CACHE", str(tmp_path / "cache"))
-    clock = itertools.count(step=61)
-    monkeypatch.setattr(files, "monotonic", lambda: next(clock))  # it is written after each image
     if how == "a file":
         (tmp_path / "cache").touch()
     elif how == "/proc/cache":
@@ -433,7 +433,7 @@ def test_without_a_cache_there_is_one_warning_and_all_scores(how, tmp_path, monk
     elif how == "lock":
         monkeypatch.setattr(files.FileLock, "acquire", fails(PermissionError(errno.EACCES, "Permission denied")))
     else:
-        monkeypatch.setattr(files, "write_tensors", fails(no_space if how == "full disk" else RuntimeError("unexpected pos")))
+        monkeypatch.setattr(store.RowStore, "_append", fails(no_space))
     assert run("score", tmp_path / "images", "--method", "brisque") == 0
     shown = capsys.readouterr()
     assert shown.out.count(".png") == 3
@@ -460,7 +460,7 @@ def test_methods_come_before_or_after_the_paths_in_any_case(words, tmp_path, cap
     ("Re-IQA", "re-iqa"), ("re_iqa", "re-iqa"), ("REIQA", "re-iqa"), ("frozen-ridge", "frozen ridge"), ("MS-SSIM", "ms_ssim"),
     ("ms ssim", "ms_ssim"), ('"DRI IQA"', "dri-iqa"), ("qfm\u2013iqm", "qfm-iqm"), ("Psnr", "psnr")])
 def test_names_of_methods(name, expected):
-    assert score.method_name(name) == expected
+    assert score_methods.method_name(name) == expected
 
 
 @pytest.mark.parametrize("words, sentence", [
@@ -525,10 +525,8 @@ def test_odd_names_a_console_without_utf8_and_a_reader_that_leaves(tmp_path):
 
 @pytest.fixture
 def counted(monkeypatch, tmp_path):
-    """Every image is written to the cache at once; the names of what is read are counted."""
+    """A cache of its own; the names of what is read are counted."""
     monkeypatch.setenv("IQA_CACHE", str(tmp_path / "cache"))
-    clock = itertools.count(step=61)
-    monkeypatch.setattr(files, "monotonic", lambda: next(clock))
     read = []
     load = images.load
     monkeypatch.setattr(images, "load", lambda path: read.append(Path(path).name) or load(path))

@@ -8,7 +8,6 @@ means are what the label can know.
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -20,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial import cKDTree
 
 from data_download.made.kadid_cells import kadid_cells
-from iqa_core import distortions, files, images
+from iqa_core import distortion_tools, distortion_types, distortions, files, images
 
 HEIGHT, WIDTH = 288, 384  # the smallest photograph is 300 x 451
 
@@ -231,6 +230,6 @@ def prepare() -> Path:
 
     The folder's name carries a hash of the code that makes it, so a changed bank makes a new set.
     """
-    code = b"".join(Path(file).read_bytes() for file in (__file__, distortions.__file__))
-    name = f"offline-{hashlib.sha256(code).hexdigest()[:8]}"
+    code = files.code_hash(__file__, distortions, distortion_types, distortion_tools)
+    name = f"offline-{code[:8]}"
     return files.prepare(files.cache_dir() / name, make)
