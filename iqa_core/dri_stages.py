@@ -33,7 +33,8 @@ from iqa_core.train import Stage, batch_numbers, fit
 
 # What these trainings depend on: where a file changes, they are made anew.
 STAGE_CODE = [Path(__file__).with_name(name) for name in (
-    "images.py", "distortions.py", "color.py", "backbones.py", "reiqa_pairs.py",
+    "images.py", "image_colours.py", "image_formats.py", "distortions.py", "distortion_types.py",
+    "distortion_tools.py", "color.py", "backbones.py", "reiqa_pairs.py",
     "dri_extractor.py", "dri_restorer.py", "dri_stages.py", "train.py")]
 
 # What the restoration network learns to undo: blur, compression, noise. Nobody can see in an image
