@@ -33,8 +33,9 @@ def test_jobs_come_back_with_their_results_whatever_the_order():
 
 
 def test_another_process_finds_the_functions_of_figures():
-    jobs = [3.0, 200.0]
-    assert dict(trainings.side_by_side(trainings.duration, jobs, fresh=False)) == {3.0: "3 s", 200.0: "3 min 20 s"}
+    jobs = [200.0]
+    results = trainings.side_by_side(trainings.duration, jobs, fresh=False)
+    assert dict(results) == {200.0: "3 min 20 s"}
 
 
 @pytest.mark.parametrize("function, jobs, error, sentence", [
