@@ -52,13 +52,13 @@ WEIGHTS = Path(score.__file__).parent / "weights"
 def names() -> list[str]:
     """The scored sets that this machine can offer."""
     cards = data_download.cards()
-    found = [name for name in data_download.available() if cards[name].low is not None]
+    here = [name for name in data_download.available() if cards[name].low is not None]
     try:
         kodak.fetch_kodak()
     except kodak.KodakUnavailable as error:
         print(f"TID2013 is left out: {error}", flush=True)
-        return ["offline", *found]
-    return ["offline", "tid2013-kodak", *found]
+        return ["offline", *here]
+    return ["offline", "tid2013-kodak", *here]
 
 
 def at_most(name: str, mode: str) -> int:
@@ -327,12 +327,11 @@ def weights(mode: str) -> None:
 
 def parameters(method) -> int:
     """The number of parameters of all networks that a method holds; 0 if it has none."""
-    networks = [method, *vars(method).values()]
-    found = set()
-    for network in networks:
-        if isinstance(network, torch.nn.Module):
-            found |= set(network.parameters())
-    return sum(parameter.numel() for parameter in found)
+    tensors = set()  # one that two networks share counts once
+    for part in vars(method).values():
+        if isinstance(part, torch.nn.Module):
+            tensors |= set(part.parameters())
+    return sum(tensor.numel() for tensor in tensors)
 
 
 def cost(job: tuple[str, int, int]) -> dict:

@@ -5,7 +5,7 @@
 Writes figures/bench_distortions.csv. Ours gets batches of 32 and all threads. The plain version
 (tests/plain_distortions.py: numpy, scipy, skimage, Pillow, in float32) works image by image in one.
 Both are timed in turn, so that other load on the machine hits both; medians of several rounds are
-kept.
+written.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Writes figures/bench_pairs.csv. The official order distorts whole images one by one, then crops. It
 is written here twice, in a straightforward way: on our distortion bank, and on the plain one of the
 tests (numpy, scipy, skimage, Pillow). All make 24 pairs an image and are timed in turn, so that
-other load on the machine hits all; medians of several rounds are kept.
+other load on the machine hits all; medians of several rounds are written.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def compare(size: int, crop: int, rounds: int) -> dict:
     ours()  # warm up
     times = np.median([[seconds(work) for work in works] for _ in range(rounds)], axis=0)
     rates = np.array([COUNT, PLAIN, PLAIN]) * config.pairs / times
-    return {"picture": size, "crop": crop, "ours": rates[0], "official_order": rates[1],
+    return {"image": size, "crop": crop, "ours": rates[0], "official_order": rates[1],
             "official_order_plain_bank": rates[2], "ratio": rates[0] / rates[1],
             "ratio_plain_bank": rates[0] / rates[2]}
 

@@ -2,9 +2,9 @@
 
     python -m figures.bench.peers [metrics] [networks] [steps] [growth]
 
-Writes figures/bench.csv: a line a measurement, `ratio` = peer's time / ours (above 1: we are faster).
-Ours and every peer get the same tensors and are timed in turn, so that other load on the machine
-hits all; medians of several rounds are kept. A peer that is not installed is left out:
+Writes figures/bench.csv: a line a measurement, `ratio` = peer's time / ours (above 1: we are
+faster). Ours and every peer get the same tensors and are timed in turn, so that other load on the
+machine hits all; medians of several rounds are written. A peer that is not installed is left out:
 `pip install -e ".[bench]"` brings them. Networks have random weights, for time does not depend on
 them. Distortions, pairs, YOTO and QFM-IQM have scripts of their own beside this one.
 """
@@ -183,7 +183,7 @@ def training_step(method, half: bool = False) -> Callable[[], None]:
 
 
 def steps() -> list[dict]:
-    """A training step of each method, in the settings of quick mode; Re-IQA's with the making of its pairs."""
+    """A training step of each method in quick mode; Re-IQA's with the making of its pairs."""
     table = []
     for method in (yoto.YOTO(yoto.QUICK), qfm.QFMIQM(qfm.QUICK), dri.DRIIQA(dri.QUICK)):
         config = method.config
@@ -243,13 +243,14 @@ def of_a_folder(job: tuple[str, int, int]) -> tuple[float, float]:
 
 
 def growth() -> list[dict]:
-    """Cost of a score by size of the image; cost and memory of a folder by the number of its images."""
+    """Cost of a score by size of the image; cost and memory of a folder by number of images."""
     table = []
     for name in ("re-iqa", "qfm-iqm", "brisque"):
         method = score.load_method(name)
         for side in (224, 512, 1024, 2048):
             x = photographs(side, 1)
-            [line] = rows(f"{name}, score", f"1 x {side} x {side}", {"ours": lambda: method.score(x)})
+            works = {"ours": lambda: method.score(x)}
+            [line] = rows(f"{name}, score", f"1 x {side} x {side}", works)
             line["ours, a megapixel"] = line["ours"] / side**2 * 1e6
             table.append(line)
     jobs = [("brisque", count, 96) for count in (100, 1000, 10_000)]
@@ -263,7 +264,8 @@ def growth() -> list[dict]:
         what = f"{name}, a folder" if name else "crops for training, an epoch"
         size = f"{count} x {side} x {side}"
         milliseconds, gigabytes = np.median(values, axis=0)
-        table.append({"what": f"{what}, a picture", "size": size, "ours": milliseconds, "unit": "ms"})
+        table.append({"what": f"{what}, an image", "size": size, "ours": milliseconds,
+                      "unit": "ms"})
         table.append({"what": f"{what}, growth of memory", "size": size, "ours": gigabytes,
                       "unit": "GB"})
     return table

@@ -1,10 +1,10 @@
-"""Is our distortion bank KADID's? On the Kodak photographs, PSNR and SSIM of each cell against KADID's human means.
+"""Is our distortion bank KADID's? PSNR and SSIM of each cell against KADID's human means.
 
     python -m figures.experiments.bank_faithfulness
 
-Within a type, a cell that people rate lower should also lie further from the reference. The script
-writes bank_faithfulness.csv and bank_faithfulness.png and names each type where the two orders
-differ. It needs the Kodak photographs in $IQA_DATA/kodak.
+Within a type, a cell that people rate lower should also lie further from the reference. On the
+Kodak photographs, which lie in $IQA_DATA/kodak, the script writes bank_faithfulness.csv and
+bank_faithfulness.png, and names each type where the two orders differ.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ REASONS = {
                    "little",
     "mean_shift": "two-sided: PSNR cannot tell brighter from darker by the same amount, people "
                   "prefer brighter",
-    "pixelate": "PSNR hardly moves over levels 2 to 4: skipping pixels shifts edges at once, people "
-                "watch the blocks grow",
+    "pixelate": "PSNR hardly moves over levels 2 to 4: skipping pixels shifts edges at once, "
+                "people watch the blocks grow",
     "contrast_change": "two-sided: PSNR counts a rise and a fall of contrast alike, people punish "
                        "the rise more",
 }
 
 
 def measure() -> pd.DataFrame:
-    """Mean PSNR (RGB, identical images count as 100 dB) and SSIM (luma, downsampled) of the 125 cells."""
+    """Mean PSNR (RGB, 100 dB at most) and SSIM (luma, downsampled) of the 125 cells."""
     kodak = data_download.load("kodak")
     # 384 x 512 as in KADID: several parameters are in pixels
     crops = [images.crops(kodak.image(i), 384, "grid", n=1)[0] for i in range(len(kodak))]

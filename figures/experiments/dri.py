@@ -1,17 +1,18 @@
-"""DRI-IQA judged: the ladder of ablations A0 to A6 on two sets, what q and g know, restoration; the claims.
+"""DRI-IQA judged: the ablations A0 to A6 on two sets, what q and g know, restoration; claims.
 
     python -m figures.experiments.dri [scores] [parts] [claims] [figure]
 
-A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `dri.QUICK` on 5 splits of one
-set and 3 of the other, full the default size on 10. `dri_measures.csv` holds what the ledger has no
-column for, a value a row:
-- of the extractor, before any score is seen: how well type and content are decoded from q and from g
-  (k nearest neighbours, `knn_accuracy`) in all 125 cells of the bank, on photographs of another set;
+A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `dri.QUICK` on 5 splits of
+one set and 3 of the other, full the default size on 10. `dri_measures.csv` holds what the ledger
+has no column for, a value a row:
+- of the extractor, before any score is seen: how well type and content are decoded from q and from
+  g (k nearest neighbours, `knn_accuracy`) in all 125 cells of the bank, on photographs of another
+  set;
 - of the restorer, before any score is seen: the gain of PSNR (60 dB at most) and SSIM by type and
   level, on contents that are not trained on;
-- of each method: SRCC with MS-SSIM, a PROXY for people, on degraded images and on the same ones after
-  restoration. The degraded images are of contents that nobody has trained on; the restorer is that of
-  stage 2a.
+- of each method: SRCC with MS-SSIM, a PROXY for people, on degraded images and on the same ones
+  after restoration. The degraded images are of contents that nobody has trained on; the restorer is
+  as it was before any score was seen.
 The figure, dri.png, shows the ladder, and the gain of PSNR for levels 2 to 5: at level 1 some types
 change nothing.
 """
@@ -90,7 +91,7 @@ def pristine_set(dataset: str) -> Dataset | None:
 
 
 def prepared(config: dri.DRIConfig, train: Dataset, pristine: Dataset | None) -> dri.DRIIQA:
-    """A method whose extractor and restorer are trained, from the cache where they are, and nothing else."""
+    """A method of which only extractor and restorer are trained, or read from the cache."""
     method = dri.DRIIQA(config, pristine)
     method.net = dri.Network(config)
     source = list(Uint8Images(dri.pristine(train, pristine)))
@@ -100,7 +101,7 @@ def prepared(config: dri.DRIConfig, train: Dataset, pristine: Dataset | None) ->
 
 
 class Measured(dri.DRIIQA):
-    """DRI-IQA that writes down, beside its scores, how it judges what a restoration network has made.
+    """DRI-IQA that writes down how it judges what a restoration network has made.
 
     Args:
         arm: its name in the table of measures.
@@ -200,7 +201,10 @@ def gains(method: dri.DRIIQA, shown: list[Tensor]) -> dict[str, float]:
 
 
 def parts(mode: str) -> None:
-    """What extractor and restorer know and can, on every split; read from the cache if `scores` came before."""
+    """What extractor and restorer know and can, on every split.
+
+    They are read from the cache if `scores` came before.
+    """
     for name, count in IMAGES.items():
         pristine = pristine_set(name)
         unseen = middle(load(UNSEEN[name]).thin(12))
@@ -222,7 +226,8 @@ def judged(mode: str, dataset: str) -> dict[str, pd.DataFrame]:
     """Rows of the ledger of each step of the ladder, the last epoch."""
     rows = trainings.rows_on(dataset, IMAGES[dataset][mode], mode)
     rows = rows[rows["epoch"] == "last"]
-    return {name: trainings.rows_of(rows, method) for name, method in methods(mode, dataset).items()}
+    arms = methods(mode, dataset)
+    return {name: trainings.rows_of(rows, method) for name, method in arms.items()}
 
 
 def claims(mode: str) -> None:
@@ -249,7 +254,8 @@ def claims_on(dataset: str, mode: str) -> None:
         full = of(LADDER["A6 A5+RS"][0], measure)["srcc"]
         return full.to_numpy() - of(LADDER["A0"][0], measure)["srcc"].to_numpy()
 
-    def test(key: str, text: str, measure: str, with_it: pd.DataFrame, without: pd.DataFrame) -> None:
+    def test(key: str, text: str, measure: str, with_it: pd.DataFrame,
+             without: pd.DataFrame) -> None:
         effect = comparisons.compare(with_it, without)
         report.claim(f"dri-iqa {key}", PAPER, text, dataset, measure, effect, remark)
 
@@ -271,8 +277,8 @@ def claims_on(dataset: str, mode: str) -> None:
     restored = base.assign(srcc=gain("SRCC restored"))
     test("e", "on restored images the full method judges better than its predictor",
          "SRCC with MS-SSIM, gain", restored, base.assign(srcc=0.0))
-    test("e more", "and gains more than on degraded ones", "SRCC with MS-SSIM, gain - gain", restored,
-         base.assign(srcc=gain("SRCC degraded")))
+    test("e more", "and gains more than on degraded ones", "SRCC with MS-SSIM, gain - gain",
+         restored, base.assign(srcc=gain("SRCC degraded")))
 
 
 # --- the figure ----------------------------------------------------------------------------------

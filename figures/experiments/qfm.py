@@ -1,10 +1,10 @@
-"""QFM-IQM judged: baseline, consistency and its controls, pseudo-labels, few labels; sensitivity; the claims.
+"""QFM-IQM judged: consistency and its controls, pseudo-labels, few labels; sensitivity; claims.
 
     python -m figures.experiments.qfm [scores] [claims] [figure]
 
-A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `qfm.QUICK` on 5 splits, full
-the paper's settings on 10. With a share of the scores an image is seen the more often, so that all
-shares below one take equally many steps; in quick mode half of those that all scores take.
+A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `qfm.QUICK` on 5 splits,
+full the paper's settings on 10. With a share of the scores an image is seen the more often, so that
+all shares below one take equally many steps; in quick mode half of those that all scores take.
 `qfm_measures.csv` holds what the ledger has no column for: on the test images, the sensitivity S to
 noise of each kind, the standard deviation `sd` of the scores by which it is divided, and rho of
 `aliasing`. The figure, qfm.png, shows both.
@@ -115,13 +115,14 @@ def claims(mode: str) -> None:
     remark = "" if mode == "full" else "lite0 for the ViT, few epochs on a CPU"
 
     def of(arm: str, measure: str) -> pd.DataFrame:
-        """Rows in which a measure stands where SRCC does, with its sign turned if LOWER is better."""
+        """Rows in which a measure stands where SRCC does; its sign is turned if LOWER is better."""
         values = measures[measures["variant"] == arm].merge(rows[arm][["seed", "n"]])
         values = values.set_index("seed")[measure]
         sign = -1 if measure.startswith("S ") else 1
         return rows[arm].assign(srcc=sign * rows[arm]["seed"].map(values))
 
-    def test(name: str, text: str, measure: str, with_it: pd.DataFrame, without: pd.DataFrame) -> None:
+    def test(name: str, text: str, measure: str, with_it: pd.DataFrame,
+             without: pd.DataFrame) -> None:
         effect = comparisons.compare(with_it, without)
         report.claim(f"qfm-iqm {name}", PAPER, text, DATASET, measure, effect, remark)
 

@@ -3,8 +3,8 @@
     python -m figures.plots.architecture [folder]
 
 Every network is built in its default size, the paper's where it is known, with random weights, and
-gets one image. Shapes (without the batch) and numbers of parameters are those that hooks recorded on
-the way; only names and formulas are typed.
+gets one image. Shapes (without the batch) and numbers of parameters are those that hooks recorded
+on the way; only names and formulas are typed.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ ALT = {
     "architecture_yoto": "YOTO: one encoder gives four maps of the image and of its reference; "
                          "attention within maps, to the reference and between stages makes tokens, "
                          "which a head scores and weighs",
-    "architecture_qfm": "QFM-IQM: an encoder and a panel score an image; only in training, features "
-                        "of a matched partner are added and the score must stay, and a frozen "
-                        "teacher labels more images",
+    "architecture_qfm": "QFM-IQM: an encoder and a panel score an image; only in training, "
+                        "features of a matched partner are added and the score must stay, and a "
+                        "frozen teacher labels more images",
     "architecture_dri": "DRI-IQA: an extractor gives a quality vector and a degradation vector, a "
-                        "restoration network gets the second, and a predictor scores the image from "
-                        "all of these",
+                        "restoration network gets the second, and a predictor scores the image "
+                        "from all of these",
 }
 
 
@@ -55,8 +55,9 @@ def draw_reiqa(path: Path) -> None:
 
     page = Sheet(8.8, 4.75)
     page.title("Re-IQA.  1  Pretraining: which two crops carry the same distortion?")
+    versions = config.types_per_picture + 1
     page.box("photo", 0.85, 3.65, DATA,
-             f"one photograph\n{config.types_per_picture + 1} versions,\n{len(pairs.keys)} pairs", 1.3)
+             f"one photograph\n{versions} versions,\n{len(pairs.keys)} pairs", 1.3)
     for side, y, kind, how in (
             ("query", 4.15, EARLY, "it learns"),
             ("key", 3.15, TRAINING, f"it follows: {config.momentum:g} of the old")):
@@ -69,13 +70,14 @@ def draw_reiqa(path: Path) -> None:
              f"InfoNCE\nthe pair alike, the others not\ntemperature {config.temperature:g}", 1.9)
     page.box("queue", 7.6, 3.15, TRAINING,
              f"queue, the others\n{len(moco.queue):,} older keys\n{size(moco.queue)} each", 1.5)
-    page.arrows("photo>querys:tl querys>query>query_head>loss photo>keys:bl keys>key>key_head>queue "
-                "key_head>loss queue>loss:tb")
+    page.arrows("photo>querys:tl querys>query>query_head>loss photo>keys:bl "
+                "keys>key>key_head>queue key_head>loss queue>loss:tb")
 
     page.title("2  The score: two experts, two scales, one ridge", 2.4)
     page.box("x", 0.85, 1.75, DATA, f"image x\n{size(x)}")
     page.box("half", 0.85, 0.95, DATA, f"half of it\n{experts.input('quality')}")
-    for name, y, what in (("quality", 1.8, "the query's backbone"), ("content", 0.9, "what is shown")):
+    for name, y, what in (("quality", 1.8, "the query's backbone"),
+                          ("content", 0.9, "what is shown")):
         expert = experts.output_and_parameters(name)
         page.box(name, 3.4, y, FROZEN, f"{name} expert, {config.backbone}\n{what}\n{expert}", 2.0)
     page.box("phi", 5.55, 1.35, DATA, f"features φ\n{size(phi)}", 1.0)
@@ -100,7 +102,8 @@ def draw_yoto(path: Path) -> None:
     page.box("x", 0.6, 3.2, DATA, f"image x\n{size(x)}")
     page.box("ref", 0.6, 1.9, DATA, f"reference x_ref\n{size(x)}\nwithout one\nx takes its place")
     encoder = config.encoder.split("_patch")[0]
-    page.box("encoder", 1.75, 2.65, NEW, f"encoder\n{encoder}\n{watched.parameters('encoder')}", 0.85)
+    page.box("encoder", 1.75, 2.65, NEW,
+             f"encoder\n{encoder}\n{watched.parameters('encoder')}", 0.85)
     heads = watched.parameters("quality_head", "weight_head")
     page.box("head", 8.25, 2.65, NEW, f"s and w\nof {watched.input('quality_head')}\n{heads}", 0.95)
     page.box("y", 8.25, 1.75, DATA, "score\nΣ s w / Σ w", 0.9)
@@ -162,7 +165,8 @@ def draw_qfm(path: Path) -> None:
     page.box("add", 5.5, 2.1, TRAINING,
              f"add to F\ntokens keep their length\n{size(perturbed)}", 1.55)
     page.box("again", 6.82, 2.1, DATA, "same panel\ngives ỹ", 0.75)
-    page.box("steady", 8.05, 2.1, TRAINING, f"consistency\n{config.lambda1:g} SmoothL1(ỹ, y)", 1.35)
+    page.box("steady", 8.05, 2.1, TRAINING,
+             f"consistency\n{config.lambda1:g} SmoothL1(ỹ, y)", 1.35)
     page.box("more", 0.65, 0.95, DATA, f"images\nwithout scores\n{size(x)}", 1.1)
     page.box("teacher", 2.25, 0.95, FROZEN,
              f"teacher\nthe plain network, frozen\n{watched.parameters('')}", 1.55)

@@ -1,4 +1,4 @@
-"""Diagrams of networks: boxes and arrows, hooks that see what a network really computes; small PNG files."""
+"""Diagrams of networks: boxes and arrows, and hooks that record what a network computes."""
 
 import io
 from functools import partial
@@ -107,7 +107,10 @@ class Sheet:
 
 
 def write(figure: plt.Figure, path: Path, dpi: int = 130) -> None:
-    """A PNG of 128 colours and without metadata: half as large, and equal drawings give equal bytes."""
+    """A PNG of 128 colours and without metadata.
+
+    It is half as large, and equal drawings give equal bytes.
+    """
     drawing = io.BytesIO()
     figure.savefig(drawing, dpi=dpi)
     plt.close(figure)
@@ -140,7 +143,7 @@ def number(count: int) -> str:
 
 
 class Watched:
-    """Hooks on every module of a network: the tensors that came in and went out at the last call."""
+    """Hooks on every module of a network: what came in and went out at the last call."""
 
     def __init__(self, net: nn.Module):
         self.net = net.eval()
