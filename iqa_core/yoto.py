@@ -92,8 +92,8 @@ class YOTOConfig:
 
 
 QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, frozen=True, side=8, spread=True,
-                   width=64, channel="pooled", recompute=False, crop=128, epochs=16, batch=32,
-                   optimizer="adamw", lr=1e-3, weight_decay=1e-4, warmup=0.05, clip=1.0,
+                   width=64, channel="pooled", recompute=False, crop=128, epochs=12, batch=32,
+                   optimizer="adamw", lr=1e-3, weight_decay=0.01, warmup=0.05, clip=1.0,
                    positions="five")
 SMOKE = dataclasses.replace(QUICK, width=32, crop=64, epochs=4, batch=8)
 
@@ -283,7 +283,8 @@ class YOTO(Method):
                 group["weight_decay"] = c.weight_decay  # of all parameters, as in the code
             return torch.optim.Adam(groups)
         return torch.optim.AdamW(parameter_groups(
-            net, [net.encoder], c.lr, c.encoder_rate, c.weight_decay, (".query.", ".key.")))
+            net, [net.encoder], c.lr, c.encoder_rate, c.weight_decay,
+            (".query.", ".key.", "task_embedding")))
 
     def schedule(self, steps: int) -> Callable[[int], float]:
         return warmup_cosine(steps, self.config.warmup)
