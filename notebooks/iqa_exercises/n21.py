@@ -6,48 +6,60 @@ from iqa_exercises import Choice, Exercise
 
 
 def pull(s: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """How far each place moves the score of its picture: the score minus the score without this place.
+    """How far each place moves the score of its image: the score minus the score without this
+    place.
 
-    s, w: (B, N), score and weight of each place, as in section 2. Returns (B, N); below 0 = it pulls down.
+    s, w: (B, N), score and weight of each place, as in section 2. Returns (B, N); below 0 = it
+    pulls down.
     """
-    top, bottom = (s * w).sum(1, keepdim=True), w.sum(1, keepdim=True)
+    top = (s * w).sum(1, keepdim=True)
+    bottom = w.sum(1, keepdim=True)
     without = (top - s * w) / (bottom - w)
     return top / bottom - without
 
 
 def pull_sign(s, w):
-    """The sign is turned. With a bad place the score is lower than without it, so its pull is below 0."""
-    top, bottom = (s * w).sum(1, keepdim=True), w.sum(1, keepdim=True)
+    """The sign is turned. With a bad place the score is lower than without it, so its pull is below
+    0."""
+    top = (s * w).sum(1, keepdim=True)
+    bottom = w.sum(1, keepdim=True)
     return (top - s * w) / (bottom - w) - top / bottom
 
 
 def pull_weight_kept(s, w):
     """The place is gone from the upper sum but not from the sum of weights. It must leave both."""
-    top, bottom = (s * w).sum(1, keepdim=True), w.sum(1, keepdim=True)
+    top = (s * w).sum(1, keepdim=True)
+    bottom = w.sum(1, keepdim=True)
     return top / bottom - (top - s * w) / bottom
 
 
 def pull_plain_mean(s, w):
     """This leaves places out of a plain mean. Places count by their weights w."""
-    top, n = s.sum(1, keepdim=True), s.shape[1]
+    top = s.sum(1, keepdim=True)
+    n = s.shape[1]
     return top / n - (top - s) / (n - 1)
 
 
 def pull_whole_batch(s, w):
-    """The sums run over the whole batch. Each picture has a score of its own: sum over places alone."""
-    top, bottom = (s * w).sum(), w.sum()
+    """The sums run over the whole batch. Each image has a score of its own: sum over places
+    alone."""
+    top = (s * w).sum()
+    bottom = w.sum()
     return top / bottom - (top - s * w) / (bottom - w)
 
 
 def heads() -> list[tuple]:
     draw = torch.Generator().manual_seed(0)
-    return [(*torch.rand(2, 3, 10, generator=draw),)]
+    s, w = torch.rand(2, 3, 10, generator=draw)
+    return [(s, w)]
 
 
 def near(low_grid: tuple, high_grid: tuple, cells: tuple) -> torch.Tensor:
-    """A mask: fine tokens may ask the coarse ones of their own cell and of the (up to) eight cells around it.
+    """A mask: fine tokens may attend to the coarse ones of their own cell and of the (up to) eight
+    cells around it.
 
-    low_grid, high_grid, cells: (rows, columns), as in section 1. Returns (N, M), row by row; True = may ask.
+    low_grid, high_grid, cells: (rows, columns), as in section 1. Returns (N, M), row by row; True =
+    may attend.
     """
     def cell(grid):  # row and column of each token's cell, (tokens, 2)
         rows, columns = (torch.arange(n) * c // n for n, c in zip(grid, cells))
@@ -58,8 +70,8 @@ def near(low_grid: tuple, high_grid: tuple, cells: tuple) -> torch.Tensor:
 
 
 def near_in_a_line(low_grid, high_grid, cells):
-    """Cells are compared by their number in a line. There the end of a row touches the start of the next, and what lies
-    above is far away. Compare rows and columns, each on its own."""
+    """Cells are compared by their number in a line. There the end of a row touches the start of the
+    next, and what lies above is far away. Compare rows and columns, each on its own."""
     def cell(grid):
         rows, columns = (torch.arange(n) * c // n for n, c in zip(grid, cells))
         return (rows[:, None] * cells[1] + columns).flatten()
@@ -77,7 +89,8 @@ def near_without_corners(low_grid, high_grid, cells):
 
 
 def near_either(low_grid, high_grid, cells):
-    """Whole rows and columns of cells are let in. Row AND column must be at most one step away, not one of the two."""
+    """Whole rows and columns of cells are let in. Row AND column must be at most one step away, not
+    one of the two."""
     def cell(grid):
         rows, columns = (torch.arange(n) * c // n for n, c in zip(grid, cells))
         return torch.cartesian_prod(rows, columns)
@@ -95,13 +108,16 @@ def near_own_cell(low_grid, high_grid, cells):
 
 
 def near_in_tokens(low_grid, high_grid, cells):
-    """Places of two grids of different fineness are compared as they are. Find the cell of each token first."""
-    low, high = (torch.cartesian_prod(*(torch.arange(n) for n in grid)) for grid in (low_grid, high_grid))
+    """Places of two grids of different fineness are compared as they are. Find the cell of each
+    token first."""
+    low = torch.cartesian_prod(*(torch.arange(n) for n in low_grid))
+    high = torch.cartesian_prod(*(torch.arange(n) for n in high_grid))
     return ((low[:, None] - high).abs() <= 1).all(2)
 
 
 def near_turned(low_grid, high_grid, cells):
-    """The mask is turned: fine tokens ask, so they are its rows, and coarse tokens its columns."""
+    """The mask is turned: fine tokens bring the queries, so they are its rows, and coarse tokens
+    its columns."""
     def cell(grid):
         rows, columns = (torch.arange(n) * c // n for n, c in zip(grid, cells))
         return torch.cartesian_prod(rows, columns)
@@ -114,14 +130,20 @@ def grids() -> list[tuple]:
 
 
 EXERCISES = {
-    "21.1": Exercise(pull, [pull_sign, pull_weight_kept, pull_plain_mean, pull_whole_batch], heads),
-    "21.2": Exercise(near, [near_in_a_line, near_without_corners, near_either, near_own_cell, near_in_tokens,
-                            near_turned], grids),
+    "21.1": Exercise(
+        pull, [pull_sign, pull_weight_kept, pull_plain_mean, pull_whole_batch], heads),
+    "21.2": Exercise(
+        near,
+        [near_in_a_line, near_without_corners, near_either, near_own_cell, near_in_tokens,
+         near_turned],
+        grids),
     "21.3": Choice("b", {
-        "a": "Adam divides gradient plus decay by their usual size, which is now that of the noise. How far does a "
-             "decay of 0.00001 times 0.1 move the weight then?",
-        "c": "One step of Adam is about the learning rate, 0.001. Even 200 steps in one direction would end at 0.3."}),
+        "a": "Adam divides gradient plus decay by their usual size, which is now that of the "
+             "noise. How far does a decay of 0.00001 times 0.1 move the weight then?",
+        "c": "One step of Adam is about the learning rate, 0.001. Even 200 steps in one direction "
+             "would end at 0.3."}),
     "21.4": Choice("a", {
-        "b": "Each picture still gets one throw each time: with its reference or without. Nothing is computed twice.",
-        "c": "The loss has no term that holds two scores of one picture, and no coin adds one."}),
+        "b": "Each image still gets one throw each time: with its reference or without. Nothing is "
+             "computed twice.",
+        "c": "The loss has no term that holds two scores of one image, and no coin adds one."}),
 }
