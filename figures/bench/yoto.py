@@ -1,13 +1,13 @@
-"""Time and memory of `iqa_core.yoto` against a plain transcription of its equations, on one machine.
+"""Time and memory of `iqa_core.yoto` against a plain transcription of its equations.
 
     python -m figures.bench.yoto             about ten minutes on two free cores, and 14 GB
 
-Writes figures/bench_yoto.csv. The plain version (tests/plain_yoto.py) has the same weights, computes
-whole batches, keeps every attention as a matrix, and runs the encoder twice even without a
+Writes figures/bench_yoto.csv. The plain version (tests/plain_yoto.py) has the same weights,
+computes whole batches, keeps every attention as a matrix, and runs the encoder twice even without a
 reference. Both score the same images in turn, so that other load on the machine hits both; medians
 of several rounds are kept. A training step's memory is the growth of the peak of a process of its
-own, made by one step (forward, backward, Adam) over what the process held before; weights and images
-are in place by then. Swin-T, random weights, 224 pixels, the paper's settings.
+own, made by one step (forward, backward, Adam) over what the process held before; weights and
+images are in place by then. Swin-T, random weights, 224 pixels, the paper's settings.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ def step(version: str, task: str, batch: int) -> float:
 
 
 def memory(task: str, batch: int) -> dict:
-    """Growth in GB by a step of both versions, each in a fresh process; half the batch where one does not fit."""
+    """Growth in GB by a step of both versions, each in a fresh process.
+
+    Where a batch does not fit, half of it is tried.
+    """
     grown = {}
     for version in ("plain", "ours"):
         command = [sys.executable, "-m", "figures.bench.yoto", "--step", version, task, str(batch)]
