@@ -121,9 +121,9 @@ def _expect_patches(config: QFMConfig, patch: int) -> None:
 
 
 QUICK = QFMConfig(encoder="tf_efficientnet_lite0", frozen=True, side=8, spread=True, width=96,
-                  heads=4, tau_s=0.95, memory=256, crop=224, crops_per_epoch=1, epochs=12,
+                  heads=4, tau_s=0.25, memory=256, crop=224, crops_per_epoch=1, epochs=12,
                   batch=32, lr=3e-4, warmup=0.6, schedule="cosine", clip=1.0, positions="five")
-SMOKE = dataclasses.replace(QUICK, width=32, memory=64, crop=64, epochs=5, batch=16, lr=1e-3)
+SMOKE = dataclasses.replace(QUICK, width=32, memory=64, crop=64, epochs=8, batch=8, lr=1e-3)
 
 
 class ViTEncoder(nn.Module):

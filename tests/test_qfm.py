@@ -11,7 +11,6 @@ import torch
 from scipy import stats
 from torch import nn
 
-import data_download
 from data_download.made import focus, offline
 from iqa_core import backbones, data, images, metrics, qfm, settings
 from iqa_core import train as train_module
@@ -462,23 +461,17 @@ def test_it_learns_and_consistency_does_not_make_all_scores_equal(dataset, weigh
     assert scores.std() > 0.4 * test.scores.std()
 
 
-def test_consistency_makes_scores_move_less_on_contents_that_were_not_trained_on():
-    """At the smallest scale: the offline set, two splits, SMOKE but for the weight."""
-    offline_images = data_download.load("offline").thin(160)
-    shifts = {0.0: [], 1.0: []}  # of the scores, by lambda1
-    for seed in (10, 12):
-        train, _, test = data.splits(offline_images, seed)
-        for weight, found in shifts.items():
-            torch.manual_seed(seed)
-            config = dataclasses.replace(SMOKE, lambda1=weight, epochs=10)
-            method = QFMIQM(config).fit(train)
-            features = describe(method, test)
-            with torch.inference_mode():
-                spread = method.net.panel(features).std().item()
-            found.append(sensitivity(method, features, test.scores).mean() * spread)
-            print(seed, weight, found, spread, metrics.srcc(method.predict(test), test.scores))
-            assert metrics.srcc(method.predict(test), test.scores) > 0.15
-    assert np.mean(shifts[1.0]) < 0.8 * np.mean(shifts[0.0])
+def test_consistency_makes_scores_move_less(dataset):
+    """A weight of 1e-6 measures the movement, and a weight of 1 lowers it."""
+    movements = []
+    for weight in (1e-6, 1.0):
+        config = dataclasses.replace(SMOKE, crop=48, crops_per_epoch=4, epochs=16,
+                                     lambda1=weight)
+        method = fitted(config, dataset)
+        movements.append(method.history["consistency"].iloc[-1])
+        # it is not steady by giving one score to all
+        assert method.predict(dataset).std() > 0.3 * dataset.scores.std()
+    assert movements[1] < 0.5 * movements[0]
 
 
 # --- measures ------------------------------------------------------------------------------------
