@@ -1,4 +1,5 @@
-"""DRI-IQA: the extractor and its relations, guided blocks, restoration, the predictor, and the leak guard."""
+"""DRI-IQA: the extractor and its relations, guided blocks, restoration, the predictor, and what may
+not be learned from."""
 
 import dataclasses
 
@@ -11,7 +12,8 @@ import data_download
 from iqa_core import data, dri, dri_stages, frozen_maps, metrics, settings
 from iqa_core.distortions import distort
 from iqa_core.dri import SMOKE, DRIConfig, Network, align, interact, pristine, ratio
-from iqa_core.dri_extractor import GROUPS, contrast, correlation, degrade, grid, relations, sequences
+from iqa_core.dri_extractor import (
+    GROUPS, contrast, correlation, degrade, grid, relations, sequences)
 from iqa_core.dri_predictor import Head
 from iqa_core.dri_restorer import Guided, Restorer
 from iqa_core.reiqa_pretrain import Uint8Images
@@ -19,6 +21,7 @@ from iqa_core.reiqa_pretrain import Uint8Images
 FROZEN = dataclasses.replace(SMOKE, weights="random", extractor_steps=4, restorer_steps=4)
 TINY = dataclasses.replace(FROZEN, frozen=False, joint=True, side=0, spread=False, rs="ratio align")
 SMALL_TRUNK = {"trunk": (4, 8, 16, 32), "encoder": ""}
+ALL_OFF = {"quality": False, "degradation": False, "assist": False}
 
 
 def two_by_two_by_two():
@@ -38,7 +41,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-# --- stage 1 ------------------------------------------------------------------------------------------------------
+# --- stage 1 --------------------------------------------------------------------------------------
 
 def test_the_grid_of_two_by_two_by_two_has_one_and_three_positives():
     quality, degradation = two_by_two_by_two()
@@ -56,7 +59,10 @@ def test_the_contrast_is_infonce_and_does_not_mind_the_order():
     quality = two_by_two_by_two()[0]
     unit = nn.functional.normalize(z, dim=1)
     likeness = unit @ unit.T / 0.1
-    wanted = [-(likeness[a, quality[a]] - likeness[a, torch.arange(8) != a].logsumexp(0)).item() for a in range(8)]
+    wanted = []
+    for a in range(8):
+        others = likeness[a, torch.arange(8) != a]
+        wanted.append((others.logsumexp(0) - likeness[a, quality[a]]).item())
     assert contrast(z, quality, 0.1).item() == pytest.approx(sum(wanted) / 8, rel=1e-5)
 
 
@@ -84,11 +90,13 @@ def test_a_sequence_is_applied_in_order_and_only_to_its_image():
     x = torch.rand(2, 3, 40, 40)
     y = degrade(x, [[(1, 5), (17, 3)], [(17, 3)]], torch.Generator().manual_seed(0))
     blurred = distort(x[:1], 1, 5)
-    assert torch.allclose(y[:1], distort(blurred, 17, 3)) and torch.allclose(y[1:], distort(x[1:], 17, 3))
+    assert torch.allclose(y[:1], distort(blurred, 17, 3))
+    assert torch.allclose(y[1:], distort(x[1:], 17, 3))
 
 
 def test_in_the_grid_equal_labels_are_crops_of_one_distorted_image():
-    photo = torch.arange(120, dtype=torch.uint8).repeat(3, 120, 1)  # a ramp, so that all crops of an image differ
+    # a ramp, so that all crops of an image differ
+    photo = torch.arange(120, dtype=torch.uint8).repeat(3, 120, 1)
     x, contents, degradations = grid([photo, 255 - photo], 2, 32, torch.Generator().manual_seed(3))
     again, *_ = grid([photo, 255 - photo], 2, 32, torch.Generator().manual_seed(3))
     assert torch.equal(x, again) and len(x) == 8
@@ -102,15 +110,16 @@ def test_an_image_smaller_than_a_pair_is_mirrored():
     assert grid([small], 2, 64, torch.Generator().manual_seed(0))[0].shape == (4, 3, 64, 64)
 
 
-# --- blocks -------------------------------------------------------------------------------------------------------
+# --- blocks ---------------------------------------------------------------------------------------
 
 def test_a_fresh_guided_block_is_a_plain_one_and_a_trained_one_is_guided():
     torch.manual_seed(0)
     block, x = Guided(16, 4, vector=6, guide=5), torch.randn(2, 16, 8, 8)
     plain = Guided(16, 4)
-    plain.load_state_dict({key: value for key, value in block.state_dict().items() if key in plain.state_dict()})
+    state = block.state_dict()
+    plain.load_state_dict({name: state[name] for name in plain.state_dict()})
     inputs = [(torch.randn(2, 6), torch.randn(2, 5, 16, 16)) for _ in range(2)]
-    assert torch.equal(block(x, *inputs[0]), plain(x)) and torch.equal(block(x, *inputs[1]), plain(x))
+    assert all(torch.equal(block(x, *both), plain(x)) for both in inputs)
     nn.init.normal_(block.film[-1].weight)
     assert not torch.allclose(block(x, *inputs[0]), block(x, inputs[1][0], inputs[0][1]), atol=1e-3)
     nn.init.normal_(block.project.weight)
@@ -141,14 +150,17 @@ def test_guidance_reaches_the_restored_image_or_not(guidance):
     assert torch.allclose(first, moved, atol=1e-5) == (guidance != "tgb")
 
 
-@pytest.mark.parametrize("trunk, stride, length", [((8, 16, 32, 64), 1, 32), ("tf_efficientnet_lite0", 2, 64)])
+@pytest.mark.parametrize("trunk, stride, length", [
+    ((8, 16, 32, 64), 1, 32), ("tf_efficientnet_lite0", 2, 64)])
 def test_shapes_with_a_new_and_a_pretrained_trunk(trunk, stride, length):
     net = Network(dataclasses.replace(TINY, trunk=trunk)).eval()
     q, g, maps = net.extractor(torch.rand(2, 3, 64, 96))
     assert q.shape == g.shape == (2, length)
-    assert [m.shape[-2:] for m in maps] == [(64 // stride // 2**i, 96 // stride // 2**i) for i in range(4)]
+    sides = [stride * 2**i for i in range(4)]
+    assert [m.shape[-2:] for m in maps] == [(64 // side, 96 // side) for side in sides]
     score, restored, _, features = net.everything(torch.rand(2, 3, 64, 96))
-    assert score.shape == (2,) and restored.shape == (2, 3, 64, 96) and features.shape == (2, TINY.width // 2)
+    assert score.shape == (2,) and restored.shape == (2, 3, 64, 96)
+    assert features.shape == (2, TINY.width // 2)
 
 
 def test_weights_that_vanish_leave_a_finite_score():
@@ -157,11 +169,12 @@ def test_weights_that_vanish_leave_a_finite_score():
     assert head(torch.rand(2, 8, 4, 4)).isfinite().all()
 
 
-# --- losses -------------------------------------------------------------------------------------------------------
+# --- losses ---------------------------------------------------------------------------------------
 
 def test_ratio_is_near_over_far():
     zero, one, three = ([torch.full((2, 4), value)] * 2 for value in (0.0, 1.0, 3.0))
-    assert ratio(one, zero, three).item() == pytest.approx(0.5, rel=1e-5)  # 1 from the reference, 2 from the degraded
+    # 1 from the reference, 2 from the degraded
+    assert ratio(one, zero, three).item() == pytest.approx(0.5, rel=1e-5)
     assert ratio(zero, zero, three).item() == 0
 
 
@@ -178,13 +191,14 @@ def test_interact_punishes_the_wrong_order_alone():
     mos = torch.tensor([0.1, 0.5, 0.55])
     assert interact(torch.tensor([0.0, 1.0, 2.0]), mos).item() == 0
     assert interact(torch.tensor([1.0, 0.0, 0.0]), mos).item() == pytest.approx(1.1)
-    assert interact(torch.tensor([0.0, 0.0, 9.0]), torch.full((3,), 0.5)).item() == 0  # nobody is apart
+    equal = torch.full((3,), 0.5)
+    assert interact(torch.tensor([0.0, 0.0, 9.0]), equal).item() == 0
 
 
-@pytest.mark.parametrize("changes", [{}, {"split": False}, {"quality": False}, {"degradation": False}, {"assist": False},
-                                     {"guidance": "add"}, {"guidance": "none"}, {"interaction": "add"}, SMALL_TRUNK,
-                                     {"rs": "ratio align interact"}, {"side": 4, "spread": True},
-                                     {"quality": False, "degradation": False, "assist": False, "rs": ""}])
+@pytest.mark.parametrize("changes", [
+    {}, {"split": False}, {"quality": False}, {"degradation": False}, {"assist": False},
+    {"guidance": "add"}, {"guidance": "none"}, {"interaction": "add"}, SMALL_TRUNK,
+    {"rs": "ratio align interact"}, {"side": 4, "spread": True}, {**ALL_OFF, "rs": ""}], ids=str)
 def test_every_parameter_learns_in_one_of_the_stages(changes, cache):
     torch.manual_seed(0)
     config = dataclasses.replace(TINY, extractor_steps=1, restorer_steps=1, **changes)
@@ -207,7 +221,7 @@ def test_every_parameter_learns_in_one_of_the_stages(changes, cache):
     assert not [name for name, p in net.named_parameters() if torch.equal(p, before[name])]
 
 
-# --- the method ---------------------------------------------------------------------------------------------------
+# --- the method -----------------------------------------------------------------------------------
 
 def test_frozen_parts_stay_as_their_stages_left_them(cache):
     train, val, _ = offline()
@@ -259,7 +273,8 @@ def test_a_killed_stage_goes_on_as_if_nothing_had_happened(cache, monkeypatch):
         torch.manual_seed(0)
         net = Network(c).extractor
         drawn = iter(range(99))
-        monkeypatch.setattr(dri_stages, "grid", lambda *a: 1 / 0 if next(drawn) == die_at else grid(*a))
+        monkeypatch.setattr(dri_stages, "grid",
+                            lambda *a: 1 / 0 if next(drawn) == die_at else grid(*a))
         history = dri.train_extractor(net, photographs, c)
         return history, net.state_dict()
 
@@ -273,8 +288,8 @@ def test_a_killed_stage_goes_on_as_if_nothing_had_happened(cache, monkeypatch):
 
 
 def test_images_that_differ_in_the_middle_have_a_training_of_their_own(cache):
-    """Two splits may well begin and end with the same photographs: what was trained on the test part
-    of one must not be read for the other."""
+    """Two splits may begin and end with the same photographs: what was trained on the test part of
+    one must not be read for the other."""
     photos = [torch.full((3, 120, 120), value, dtype=torch.uint8) for value in range(4)]
     c = dataclasses.replace(TINY, extractor_steps=1)
     for some in (photos[:2] + photos[3:], photos[:1] + photos[2:], photos[:2] + photos[3:]):
@@ -285,13 +300,15 @@ def test_images_that_differ_in_the_middle_have_a_training_of_their_own(cache):
 def test_nothing_that_is_tested_is_learnt_from():
     train, val, test = offline(100)
     known = pristine(train, None)
-    assert set(known.table["content"]) == set(train.table["content"]) and not known.table["image"].duplicated().any()
+    assert set(known.table["content"]) == set(train.table["content"])
+    assert not known.table["image"].duplicated().any()
     assert not set(known.table["image"]) & set(test.table["reference"])
-    with pytest.raises(data.DatasetError, match="all its images may be in the validation or test part"):
+    with pytest.raises(data.DatasetError, match="its images may be in the validation or test part"):
         pristine(train, test)
     whole = pristine(train, data_download.load("offline"))  # an attempt to learn from everything
-    assert not set(whole.table["content"]) & (set(test.table["content"]) | set(val.table["content"]))
-    renamed = dataclasses.replace(data_download.load("offline"), name="other")  # under another name, in the same folder
+    assert not set(whole.table["content"]) & {*test.table["content"], *val.table["content"]}
+    # under another name, in the same folder
+    renamed = dataclasses.replace(data_download.load("offline"), name="other")
     assert not set(pristine(train, renamed).table["content"]) & set(test.table["content"])
     bare = dataclasses.replace(train, card=dataclasses.replace(train.card, reference=False))
     with pytest.raises(data.DatasetError, match="has no references: give pristine images"):
@@ -310,10 +327,11 @@ def test_an_image_without_its_reference_is_named_before_any_training(cache):
 
 def test_a_set_without_references_trains_with_images_from_elsewhere(cache):
     train, val, test = offline()
-    bare = [dataclasses.replace(part, card=dataclasses.replace(part.card, reference=False)) for part in (train, val)]
+    bare = [dataclasses.replace(part, card=dataclasses.replace(part.card, reference=False))
+            for part in (train, val)]
     torch.manual_seed(0)
     method = dri.DRIIQA(dataclasses.replace(TINY, epochs=1), pristine(train, None))
-    with pytest.warns(UserWarning, match="has no references, so the reconstruction loss and RS ratio are left out"):
+    with pytest.warns(UserWarning, match="so the reconstruction loss and RS ratio are left out"):
         method.fit(*bare)
     assert np.isfinite(method.predict(test.subset(range(3)))).all()
 
@@ -321,7 +339,7 @@ def test_a_set_without_references_trains_with_images_from_elsewhere(cache):
 def test_the_predictor_alone_needs_no_pristine_images(cache):
     train, val, _ = offline()
     bare = dataclasses.replace(train, card=dataclasses.replace(train.card, reference=False))
-    alone = dataclasses.replace(FROZEN, quality=False, degradation=False, assist=False, rs="", epochs=1)
+    alone = dataclasses.replace(FROZEN, **ALL_OFF, rs="", epochs=1)
     method = dri.DRIIQA(alone).fit(bare)
     assert method.net.extractor is None and not (cache / "dri-stages").exists()
     assert np.allclose(method.predict(val), [method.score(val.image(row)[None]).item()
@@ -365,7 +383,8 @@ class Blur(nn.Module):
 def test_an_encoder_of_ones_own_is_an_argument(frozen, cache, tmp_path):
     train, _, test = offline(12)
     encoder = Blur()
-    config = dataclasses.replace(FROZEN, frozen=frozen, epochs=1, extractor_steps=1, restorer_steps=1)
+    config = dataclasses.replace(FROZEN, frozen=frozen, epochs=1, extractor_steps=1,
+                                 restorer_steps=1)
     method = dri.DRIIQA(config, encoder=encoder).fit(train)
     own = method.net.encoder.net.maps[0].weight
     assert torch.equal(own.cpu(), encoder.maps[0].weight) == frozen
@@ -384,34 +403,45 @@ def test_it_is_saved_and_loaded_and_restores_any_size(cache, tmp_path):
     method.save(tmp_path / "dri.pt")
     again = dri.DRIIQA.load(tmp_path / "dri.pt")
     assert torch.allclose(method.score(x), again.score(x), atol=2e-3)
-    assert method.restore(x).shape == x.shape and torch.allclose(method.restore(x), again.restore(x), atol=2e-3)
+    restored = method.restore(x)
+    assert restored.shape == x.shape and torch.allclose(restored, again.restore(x), atol=2e-3)
 
 
-@pytest.mark.parametrize("changes, message", [({"guidance": "map"}, "guidance='map' is unknown"),
-                                              ({"interaction": "none"}, "interaction='none' is unknown"),
-                                              ({"rs": "ratio aline"}, "rs='ratio aline' is unknown"),
-                                              ({"crop": 100}, "crop=100 must be a multiple of 32"),
-                                              ({"patch": 72}, "patch=72 of 16"), ({"crop": 0}, "crop=0"), ({"patch": 0}, "patch=0"),
-                                              ({"epochs": 0}, "epochs=0"), ({"batch": 0}, "batch=0"), ({"extractor_steps": 0}, "extractor_steps=0"),
-                                              ({"restorer_steps": -1}, "restorer_steps=-1"), ({"lr": -1}, "lr=-1"),
-                                              ({"extractor_lr": 0}, "extractor_lr=0"), ({"restorer_lr": float("nan")}, "restorer_lr=nan"), ({"width": 100}, "width=100"),
-                                              ({"restorer_width": 7}, "restorer_width=7 must be an even"), ({"trunk": ""}, "trunk=''"),
-                                              ({"trunk": (4, 8, 16)}, r"trunk=\(4, 8, 16\) must be four whole numbers"),
-                                              ({"restorer_blocks": (1, 1, 1, 0)}, "restorer_blocks=.* must be four whole numbers"),
-                                              ({"restorer_blocks": 2}, "restorer_blocks=2 must be"), ({"temperature": 0}, "temperature=0"),
-                                              ({"contents": 1, "degradations": 1}, "nothing to tell apart"),
-                                              ({"lambda_rs": -0.1}, "lambda_rs=-0.1"), ({"assist": "no"}, "assist='no'"),
-                                              ({"rs": None}, "rs=None must be a text"), ({"weights": ""}, "weights=''"),
-                                              ({"seed": -1}, "seed=-1"), ({"test_crops": 0}, "test_crops=0"),
-                                              ({"encoder": ""}, "frozen=True needs a pretrained encoder"),
-                                              ({"encoder": "", "frozen": False}, "side and spread are about"),
-                                              ({"positions": "all"}, "positions='all' is unknown")])
+@pytest.mark.parametrize("changes, message", [
+    ({"guidance": "map"}, "guidance='map' is unknown"),
+    ({"interaction": "none"}, "interaction='none' is unknown"),
+    ({"rs": "ratio aline"}, "rs='ratio aline' is unknown"),
+    ({"crop": 100}, "crop=100 must be a multiple of 32"),
+    ({"patch": 72}, "patch=72 of 16"),
+    ({"crop": 0}, "crop=0"),
+    ({"patch": 0}, "patch=0"),
+    ({"epochs": 0}, "epochs=0"),
+    ({"batch": 0}, "batch=0"),
+    ({"extractor_steps": 0}, "extractor_steps=0"),
+    ({"restorer_steps": -1}, "restorer_steps=-1"),
+    ({"lr": -1}, "lr=-1"),
+    ({"extractor_lr": 0}, "extractor_lr=0"),
+    ({"restorer_lr": float("nan")}, "restorer_lr=nan"),
+    ({"width": 100}, "width=100"),
+    ({"restorer_width": 7}, "restorer_width=7 must be an even"),
+    ({"trunk": ""}, "trunk=''"),
+    ({"trunk": (4, 8, 16)}, r"trunk=\(4, 8, 16\) must be four whole numbers"),
+    ({"restorer_blocks": (1, 1, 1, 0)}, "restorer_blocks=.* must be four whole numbers"),
+    ({"restorer_blocks": 2}, "restorer_blocks=2 must be"),
+    ({"temperature": 0}, "temperature=0"),
+    ({"contents": 1, "degradations": 1}, "nothing to tell apart"),
+    ({"lambda_rs": -0.1}, "lambda_rs=-0.1"),
+    ({"assist": "no"}, "assist='no'"),
+    ({"rs": None}, "rs=None must be a text"),
+    ({"weights": ""}, "weights=''"),
+    ({"seed": -1}, "seed=-1"),
+    ({"test_crops": 0}, "test_crops=0"),
+    ({"encoder": ""}, "frozen=True needs a pretrained encoder"),
+    ({"encoder": "", "frozen": False}, "side and spread are about"),
+    ({"positions": "all"}, "positions='all' is unknown")])
 def test_settings_that_cannot_work_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SMOKE, **changes)
-
-
-ALL_OFF = {"quality": False, "degradation": False, "assist": False}
 
 
 @pytest.mark.parametrize("changes, parts, has_extractor, has_restorer", [
@@ -459,17 +489,20 @@ def test_parts_of_the_rs_loss_are_named_where_they_have_a_gradient_and_only_ther
         torch.manual_seed(1)  # dropout
         method.loss(batch)["loss"].backward()
         gradients.append([torch.zeros_like(p) if p.grad is None else p.grad.clone()
-                          for name, p in method.net.named_parameters() if not name.startswith(loss_alone)])
+                          for name, p in method.net.named_parameters()
+                          if not name.startswith(loss_alone)])
     assert all(map(torch.equal, *gradients)) == (config.rs_parts == ())
 
 
 @pytest.mark.parametrize("changes, words", [
     ({"trunk": "test_vit"}, r"strides \[16, 16, 16\]; the extractor needs four that double"),
     ({"trunk": "maxvit_nano_rw_256"}, "cannot take 64 x 64 pixels.*crop=256"),
-    ({"trunk": "test_convnext", "patch": 48}, "patch=48 must be a multiple of 32, 8 x the finest stride of test_convnext"),
+    ({"trunk": "test_convnext", "patch": 48},
+     "patch=48 must be a multiple of 32, 8 x the finest stride of test_convnext"),
     ({"encoder": "test_vit"}, r"strides \[16, 16, 16\]; the predictor needs 8, 16 and 32"),
     ({"encoder": "coatnet_nano_rw_224"}, "coatnet_nano_rw_224 cannot take 64 x 64.*crop=224"),
-    ({"encoder": "nasnetalarge"}, "nasnetalarge makes maps of"), ({"encoder": "resnet5O"}, "no model 'resnet5O'")])
+    ({"encoder": "nasnetalarge"}, "nasnetalarge makes maps of"),
+    ({"encoder": "resnet5O"}, "no model 'resnet5O'")])
 def test_a_backbone_that_does_not_fit_is_refused_before_any_training(changes, words, cache):
     train, _, _ = offline()
     with pytest.raises(ValueError, match=words):
