@@ -1,7 +1,7 @@
-"""Re-IQA judged: train the quality expert, test what it knows, score images, and try the paper's choices one by one.
+"""Re-IQA judged: train the quality expert, test what it knows, score images, try its choices.
 
-    python -m figures.experiments.reiqa expert       trains the quality expert that the package ships
-                                                     (QUICK, CID22)
+    python -m figures.experiments.reiqa expert       trains the quality expert that the package
+                                                     ships (QUICK, CID22)
     python -m figures.experiments.reiqa knows        what both experts know of Kodak 13 to 24:
                                                      reiqa_knn.csv, claim b
     python -m figures.experiments.reiqa scores       BIQ2021 and the re-created TID2013: ledger.csv,
@@ -45,7 +45,10 @@ ABLATION_TABLE = FOLDER / "reiqa_ablations.csv"
 
 
 def train(config: PretrainConfig, name: str) -> tuple[nn.Module, pd.DataFrame, float]:
-    """Backbone, history and minutes of a pretraining on CID22's images; a finished one is read again."""
+    """Backbone, history and minutes of a pretraining on CID22's images.
+
+    A finished training is read again.
+    """
     start = time.perf_counter()
     photographs = list(reiqa_pretrain.Uint8Images(data_download.load("cid22")))
     model, history = reiqa_pretrain.pretrain(photographs, config, cache_dir() / f"{name}.ckpt")
@@ -64,8 +67,9 @@ def held_out() -> list[Tensor]:
 
 
 def knowledge(extract: Callable) -> dict[str, np.ndarray]:
-    """For each of the 12 contents, how often nearest neighbours find the cell, the type, and the content."""
-    features, cells, contents = reiqa_experts.probe(held_out(), torch.inference_mode()(extract))
+    """How often nearest neighbours find the cell, the type and the content, for each content."""
+    with torch.no_grad():
+        features, cells, contents = reiqa_experts.probe(held_out(), extract)
     types = cells // 5
     hits = {"cell": reiqa_experts.knn_hits(features, cells, contents),
             "type": reiqa_experts.knn_hits(features, types, contents),
@@ -92,7 +96,7 @@ def expert() -> None:
 
 
 def knows() -> None:
-    """kNN on held-out contents: the shipped expert, the content expert, and an untrained network."""
+    """kNN on held-out contents: the shipped expert, the content expert, an untrained network."""
     torch.manual_seed(0)
     networks = {"quality expert": reiqa_experts.expert(SHIPPED),
                 "content expert (ImageNet)": content_expert(),
@@ -102,7 +106,8 @@ def knows() -> None:
     for name, accuracy in accuracies.items():
         means = {what: values.mean() for what, values in accuracy.items()}
         rows.append({"network": name, **means})
-    rows.append({"network": "chance", "cell": 1 / CELLS, "type": 5 / CELLS, "content": 1 / CONTENTS})
+    rows.append({"network": "chance", "cell": 1 / CELLS, "type": 5 / CELLS,
+                 "content": 1 / CONTENTS})
     table = pd.DataFrame(rows)
     table.to_csv(KNN_TABLE, index=False, float_format="%.3f")
     quality = accuracies["quality expert"]
@@ -148,8 +153,9 @@ def scores() -> None:
 
 
 def ablations() -> None:
-    """Short pretrainings that differ in one choice, judged by kNN and by the SRCC of the quality expert alone.
+    """Short pretrainings that differ in one choice.
 
+    They are judged by kNN and by the SRCC of the quality expert alone.
     Rows that stand in reiqa_ablations.csv are not made again; remove it to start anew.
     """
     dataset = data_download.load("tid2013-kodak")
