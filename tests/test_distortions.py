@@ -74,7 +74,7 @@ def impulse_response(name: str, p: float) -> torch.Tensor:
     """The kernel of a blur: what it makes of one white pixel in a black image."""
     x = torch.zeros(1, 3, 41, 41)
     x[..., 20, 20] = 1
-    return getattr(distortions, f"_{name}")(x, float(p), seeded(3))[0, 0]
+    return getattr(distortion_types, name)(x, float(p), seeded(3))[0, 0]
 
 
 def test_lens_kernel_is_matlabs_disk():
