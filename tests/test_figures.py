@@ -21,10 +21,10 @@ MODULES = sorted(".".join(path.relative_to(FOLDER.parent).with_suffix("").parts)
 
 
 def difference(one: Path, other: Path) -> float:
-    """Largest mean difference of grey values, 0 to 255, in any tile of 32 x 32 pixels; 255 if the sizes differ.
+    """Largest mean difference of grey values, 0 to 255, in any tile of 32 x 32 pixels.
 
-    Both are reduced to a quarter first, so that edges drawn a little otherwise count little. A mean
-    over the whole image would not notice one dot that moved.
+    It is 255 if the sizes differ. Both are reduced to a quarter first, so that edges drawn a little
+    otherwise count little. A mean over the whole image would not notice one dot that moved.
     """
     with Image.open(one) as a, Image.open(other) as b:
         if a.size != b.size:

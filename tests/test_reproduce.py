@@ -1,4 +1,4 @@
-"""`make reproduce`: it ends whatever a job does, says what happened, and writes nowhere but into its own folder."""
+"""`make reproduce` ends whatever a job does, reports it, and writes into its own folder only."""
 
 import dataclasses
 import os
@@ -40,8 +40,10 @@ def test_another_process_finds_the_functions_of_figures():
 
 @pytest.mark.parametrize("function, jobs, error, sentence", [
     (int, ["1", "two", "3"], ValueError, "invalid literal.*'two'"),
-    (os._exit, [9, 9, 9], RuntimeError, "a worker process was killed")])  # as the system does when memory is short
-def test_a_job_that_fails_or_is_killed_is_reported_and_nothing_goes_on(function, jobs, error, sentence):
+    # as the system does when memory is short
+    (os._exit, [9, 9, 9], RuntimeError, "a worker process was killed")])
+def test_a_job_that_fails_or_is_killed_is_reported_and_nothing_goes_on(
+        function, jobs, error, sentence):
     with pytest.raises(error, match=sentence):
         list(trainings.side_by_side(function, jobs, workers=2, fresh=False))
 
@@ -56,18 +58,20 @@ def test_a_job_that_hangs_is_named_while_it_runs_and_given_up_in_time(monkeypatc
 
 
 def test_every_finished_job_prints_one_line_with_what_is_left(capsys):
-    results = trainings.announced(iter([("a", 1), ("b", 2)]), 2, lambda job, result: f"{job} gave {result}")
+    done = iter([("a", 1), ("b", 2)])
+    results = trainings.announced(done, 2, lambda job, result: f"{job} gave {result}")
     assert list(results) == [("a", 1), ("b", 2)]
     first, last = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"\[1 of 2, about \d+ s left\] a gave 1", first) and last == "[2 of 2] b gave 2"
+    assert re.fullmatch(r"\[1 of 2, about \d+ s left\] a gave 1", first)
+    assert last == "[2 of 2] b gave 2"
 
 
-# --- what a run does --------------------------------------------------------------------------------------------
+# --- what a run does -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """A run with two baselines on few images of the offline set, one of which fails; in this process."""
+    """A run of three baselines on few images of the offline set, one of which fails."""
     class Broken:
         name = "brisque"
 
@@ -75,28 +79,39 @@ def small(monkeypatch, tmp_path):
             raise FloatingPointError("something odd")
 
     build = compare.build
+
+    def built(name, *rest):
+        return Broken() if name == "brisque" else build(name, *rest)
+
+    def in_this_process(function, jobs, **_):
+        return ((job, function(job)) for job in jobs)
+
     monkeypatch.setattr(compare, "METHODS", ("psnr", "ssim", "brisque"))
     monkeypatch.setattr(compare, "names", lambda: ["offline"])
-    monkeypatch.setattr(compare, "build", lambda name, *rest: Broken() if name == "brisque" else build(name, *rest))
-    monkeypatch.setattr(trainings, "side_by_side", lambda function, jobs, **_: ((job, function(job)) for job in jobs))
+    monkeypatch.setattr(compare, "build", built)
+    monkeypatch.setattr(trainings, "side_by_side", in_this_process)
     monkeypatch.setattr(reproduce, "ROOT", tmp_path)
     monkeypatch.setenv("IQA_MODE", "smoke")
     return tmp_path / "build" / "smoke"
 
 
 def test_a_run_prints_the_tables_draws_the_figures_and_names_what_failed(small, capsys):
-    before = (ROOT / "figures" / "ledger.csv").read_bytes(), (ROOT / "README.md").read_bytes()
+    committed = [ROOT / "figures" / "ledger.csv", ROOT / "README.md"]
+    before = [path.read_bytes() for path in committed]
     assert reproduce.main([]) == 1
     shown = capsys.readouterr().out
     assert "brisque on offline, splits 0, 1 FAILED: FloatingPointError: something odd" in shown
     assert "these jobs failed:" in shown and "\r" not in shown
-    assert re.search(r"\[\d of 3.*\] psnr on offline, splits 0, 1 of \d+ images: SRCC FR 0\.\d{3}", shown)
-    for heading in ("This run, mode smoke", "The stored leaderboard", "The papers' claims", "Figures of this run"):
+    line = r"\[\d of 3.*\] psnr on offline, splits 0, 1 of \d+ images: SRCC FR 0\.\d{3}"
+    assert re.search(line, shown)
+    for heading in ("This run, mode smoke", "The stored leaderboard", "The papers' claims",
+                    "Figures of this run"):
         assert heading in shown
-    assert sorted(path.name for path in small.glob("*.*")) == ["claims.png", "ledger.csv", "ledger.csv.lock", "results.png"]
+    assert sorted(path.name for path in small.glob("*.*")) == [
+        "claims.png", "ledger.csv", "ledger.csv.lock", "results.png"]
     rows = ledger.read(small / "ledger.csv")
     assert set(rows["method"]) == {"psnr", "ssim"} and set(rows["mode"]) == {"smoke"}
-    assert before == ((ROOT / "figures" / "ledger.csv").read_bytes(), (ROOT / "README.md").read_bytes())
+    assert before == [path.read_bytes() for path in committed]
 
 
 def test_a_set_that_is_half_there_is_left_out_with_a_sentence(small, monkeypatch, tmp_path, capsys):
@@ -109,7 +124,8 @@ def test_a_set_that_is_half_there_is_left_out_with_a_sentence(small, monkeypatch
 
 def test_where_there_are_no_pristine_images_dri_iqa_learns_from_sets_with_references(monkeypatch):
     dataset = data_download.load("offline")
-    photographs = dataclasses.replace(dataset, card=dataclasses.replace(dataset.card, name="x", reference=False))
+    card = dataclasses.replace(dataset.card, name="x", reference=False)
+    photographs = dataclasses.replace(dataset, card=card)
     datasets = {"offline": dataset, "x": photographs}
     monkeypatch.setattr(compare.data_download, "available", lambda: [])
     assert compare.trained(datasets, "dri-iqa", "quick") == [dataset]
@@ -134,7 +150,8 @@ def test_a_quick_run_goes_on_from_its_own_ledger(small, monkeypatch):
 def test_full_mode_without_a_gpu_leaves_the_large_trainings_out(monkeypatch):
     datasets = {"offline": data_download.load("offline")}
     monkeypatch.setattr(compare.torch.cuda, "is_available", lambda: False)
-    assert compare.trained(datasets, "yoto", "full") == [] and compare.trained(datasets, "brisque", "full")
+    assert compare.trained(datasets, "yoto", "full") == []
+    assert compare.trained(datasets, "brisque", "full")
     monkeypatch.setattr(compare.torch.cuda, "is_available", lambda: True)
     assert len(compare.trained(datasets, "yoto", "full")) == 1
 
@@ -148,7 +165,8 @@ def test_results_are_rendered_by_an_explicit_command(monkeypatch, tmp_path, caps
     monkeypatch.setattr(reproduce, "README", tmp_path / "README.md")
     monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "figures" / "RESULTS.md")
     rows = ledger.read(ROOT / "figures" / "ledger.csv")
-    new = rows[(rows["mode"] == "quick") & (rows["method"] == "psnr")].tail(1).assign(method="new method")
+    quick = rows[(rows["mode"] == "quick") & (rows["method"] == "psnr")]
+    new = quick.tail(1).assign(method="new method")
     ledger.append(new, reproduce.built("quick") / "ledger.csv")
     assert reproduce.main(["results"]) == 0
     written = ledger.read(tmp_path / "figures" / "ledger.csv")
@@ -158,34 +176,41 @@ def test_results_are_rendered_by_an_explicit_command(monkeypatch, tmp_path, caps
 
 
 def test_the_committed_documents_are_what_the_command_renders(tmp_path):
-    for document, name, table in [("README.md", "comparison", reproduce.comparison()),
-                                  ("figures/RESULTS.md", "comparison", reproduce.comparison()),
-                                  ("figures/RESULTS.md", "ledger", ledger.leaderboard(ROOT / "figures" / "ledger.csv")),
-                                  ("figures/RESULTS.md", "claims", ledger.claims(ROOT / "figures" / "claims.csv"))]:
+    tables = [("README.md", "comparison", reproduce.comparison()),
+              ("figures/RESULTS.md", "comparison", reproduce.comparison()),
+              ("figures/RESULTS.md", "ledger", ledger.leaderboard(ROOT / "figures" / "ledger.csv")),
+              ("figures/RESULTS.md", "claims", ledger.claims(ROOT / "figures" / "claims.csv"))]
+    for document, name, table in tables:
         copy = tmp_path / "copy.md"
         shutil.copy(ROOT / document, copy)
         report.stamp(copy, name, table)
-        assert copy.read_text("utf-8") == (ROOT / document).read_text("utf-8"), f"{document}, {name}: run make results"
+        committed = (ROOT / document).read_text("utf-8")
+        assert copy.read_text("utf-8") == committed, f"{document}, {name}: run make results"
 
 
-# --- modes and progress -----------------------------------------------------------------------------------------
+# --- modes and progress --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target, environment, mode", [
-    ("lab", {}, "quick"), ("lab", {"IQA_MODE": "smoke"}, "smoke"), ("lab", {"MODE": "full"}, "full"),
-    ("reproduce", {}, "smoke"), ("reproduce", {"IQA_MODE": "quick"}, "quick"), ("reproduce", {"MODE": "quick"}, "quick"),
+    ("lab", {}, "quick"), ("lab", {"IQA_MODE": "smoke"}, "smoke"),
+    ("lab", {"MODE": "full"}, "full"), ("reproduce", {}, "smoke"),
+    ("reproduce", {"IQA_MODE": "quick"}, "quick"), ("reproduce", {"MODE": "quick"}, "quick"),
     ("test", {"IQA_MODE": "full", "MODE": "full"}, "smoke")])
 def test_the_mode_that_a_command_gives_to_its_programs(target, environment, mode):
-    """A person who opens a notebook gets what its text describes; a run-through and the tests stay small."""
-    clean = {key: value for key, value in os.environ.items() if key not in ("IQA_MODE", "MODE", "MAKEFLAGS", "MAKELEVEL")}
-    database = subprocess.run(["make", "-pn", target], cwd=ROOT, env=clean | environment, capture_output=True, text=True)
+    """A reader of a notebook gets what its text describes; a run-through and tests stay small."""
+    unwanted = ("IQA_MODE", "MODE", "MAKEFLAGS", "MAKELEVEL")
+    clean = {key: value for key, value in os.environ.items() if key not in unwanted}
+    database = subprocess.run(["make", "-pn", target], cwd=ROOT, env=clean | environment,
+                              capture_output=True, text=True)
     assert re.findall(rf"^{target}: IQA_MODE := (\w+)$", database.stdout, re.M) == [mode]
 
 
 def test_no_progress_is_drawn_where_nobody_watches(monkeypatch, capsys):
     class Terminal:
         def __init__(self, terminal):
-            self.isatty, self.write, self.flush = (lambda: terminal), (lambda text: len(text)), (lambda: None)
+            self.isatty = lambda: terminal
+            self.write = len
+            self.flush = lambda: None
 
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.delenv("IQA_PROGRESS", raising=False)
@@ -211,7 +236,9 @@ def test_kernels_of_the_notebook_tests_draw_no_progress():
 
 def test_a_table_of_a_run_shows_its_own_rows_only(tmp_path):
     rows = ledger.read(ROOT / "figures" / "ledger.csv")
-    some = rows[(rows["mode"] == "quick") & (rows["method"] == "psnr") & (rows["dataset"] == "offline")].head(2)
+    quick = rows[(rows["mode"] == "quick") & (rows["dataset"] == "offline")]
+    some = quick[quick["method"] == "psnr"].head(2)
     ledger.append(some.assign(mode="smoke", srcc=[0.25, 0.75], images=7), tmp_path / "ledger.csv")
     table = reproduce.comparison(tmp_path / "ledger.csv", "smoke")
-    assert table.to_dict("records") == [{"SRCC": "PSNR", "offline": "0.500 [0.375, 0.625], 2 splits"}]
+    shown = {"SRCC": "PSNR", "offline": "0.500 [0.375, 0.625], 2 splits"}
+    assert table.to_dict("records") == [shown]
