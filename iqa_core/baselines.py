@@ -16,8 +16,8 @@ from iqa_core import images, metrics
 from iqa_core.data import Dataset
 from iqa_core.features import FeatureMethod, halve
 from iqa_core.files import progress
+from iqa_core.identity import identity
 from iqa_core.inputs import expect_batch, load_pair
-from iqa_core.settings import identity
 
 
 # The shape parameters among which BRISQUE looks for the best one.

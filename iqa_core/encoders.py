@@ -4,7 +4,6 @@ A method asks for an `Encoder` and gets maps, whether a timm network or a module
 them, and whether it learns or not.
 """
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
@@ -188,11 +187,3 @@ class Standardise(nn.Module):
             std = variance.sqrt()
             std = torch.where(std > 1e-3 * mean.abs().clamp(min=1e-3), std, torch.ones_like(std))
             getattr(self, f"std{i}").copy_(std[:, None, None])
-
-
-def fingerprint(net: nn.Module) -> str:
-    """A network's weights in 12 letters. They name its cache: two networks must never share one."""
-    digest = hashlib.sha256()
-    for value in net.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from iqa_core import data, metrics, settings, small_tables
+from iqa_core import data, metrics, small_tables
 from iqa_core.comparisons import srcc_by_content
 from iqa_core.files import progress
+from iqa_core.identity import identity as identity_of
 
 CORRELATIONS = ["srcc", "plcc", "plcc_logistic", "krcc"]
 IDENTITY = ["method", "variant", "task", "epoch", "trained_on", "hash", "dataset", "split", "mode"]
@@ -116,7 +117,7 @@ def identity(method) -> dict[str, str]:
         raise ValueError(f"{type(method).__name__} has no name for the tables: give it an "
                          "attribute `name`.")
     plain = {key: value for key, value in vars(method).items() if _is_plain(value)}
-    return settings.identity(name, getattr(method, "variant", ""), type(method).__name__, plain)
+    return identity_of(name, getattr(method, "variant", ""), type(method).__name__, plain)
 
 
 def _is_plain(value) -> bool:

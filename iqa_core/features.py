@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from iqa_core import metrics
 from iqa_core.data import Dataset
 from iqa_core.files import cache_dir, code_hash, progress, read_tensors, stamp, write_tensors
+from iqa_core.identity import fingerprint, identity
 from iqa_core.inputs import expect_batch, expect_training
-from iqa_core.settings import identity
 from iqa_core.store import RowStore
 
 # Features are computed anew when one of these files changes.
@@ -83,12 +83,6 @@ def features_and_sizes(
             store.add(keys[i], torch.cat([row, size]).numpy())
         rows = store.rows(keys)
     return rows[:, :-2], rows[:, -2:]
-
-
-def fingerprint(net: nn.Module) -> str:
-    """A network's weights as 12 hex digits, which name the cache of its features."""
-    tensors = b"".join(t.cpu().numpy().tobytes() for t in net.state_dict().values())
-    return hashlib.sha256(tensors).hexdigest()[:12]
 
 
 def ridges(

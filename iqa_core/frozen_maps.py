@@ -15,14 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from iqa_core import encoders, files, images
+from iqa_core import files, images
 from iqa_core.crops import SeededOrder, expect_same_size
 from iqa_core.data import Dataset
+from iqa_core.identity import fingerprint
 from iqa_core.store import RowStore, expect_room
 
 # Whatever maps depend on beside the encoder's weights: they are computed anew when it changes.
 _CODE = [Path(__file__).with_name(name)
-         for name in ("images.py", "backbones.py", "encoders.py", "frozen_maps.py")]
+         for name in ("images.py", "image_colours.py", "image_formats.py", "backbones.py",
+                      "encoders.py", "frozen_maps.py")]
 
 
 class CropPlan(NamedTuple):
@@ -142,7 +144,7 @@ def compute(dataset: Dataset, encoder: nn.Module, plan: CropPlan, references: bo
 def _path(dataset: Dataset, encoder: nn.Module, plan: CropPlan, shapes: list[tuple[int, ...]]
           ) -> Path:
     # weights do not tell how an encoder pools, nor what a module without weights does
-    made_of = (f"{Path(dataset.root).resolve()} {tuple(plan)} {encoders.fingerprint(encoder)} "
+    made_of = (f"{Path(dataset.root).resolve()} {tuple(plan)} {fingerprint(encoder)} "
                f"{encoder} {shapes} {files.code_hash(*_CODE)}")
     digest = hashlib.sha256(made_of.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return files.cache_dir() / "maps" / f"{dataset.name}-{digest}"

@@ -1,39 +1,61 @@
-"""What tells methods and datasets apart: derived from configs, blocks and weights, never typed."""
+"""What tells methods, weights and datasets apart: derived from what they are, never typed."""
+
+from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from iqa_core import encoders
-from iqa_core.data import Dataset
 from iqa_core.settings import to_save
 
+if TYPE_CHECKING:
+    from iqa_core.data import Dataset
 
-def identity(name: str, config, presets: tuple, blocks: dict[str, str]) -> dict[str, str]:
-    """What a row of the ledger is about.
+
+def differences(config, *presets) -> str:
+    """The fields in which a config differs from the nearest of some presets, as text; "" if none.
+
+    >>> from iqa_core.reiqa_pairs import PretrainConfig
+    >>> differences(PretrainConfig(crop=64, seed=1), PretrainConfig())
+    'crop=64, seed=1'
+    """
+    values = to_save(config)
+    texts = []
+    for preset in presets:
+        usual = to_save(preset)
+        changed = [f"{name}={value}" for name, value in values.items() if value != usual[name]]
+        texts.append(changed)
+    return ", ".join(min(texts, key=len))
+
+
+def identity(method: str, variant: str = "", *parts) -> dict[str, str]:
+    """What the rows of a ledger say about a method.
 
     Args:
-        name: of the method.
-        config: its config.
-        presets: configs that have a name; the nearest one counts as the default.
-        blocks: names of the blocks that are not the method's own (see `block_names`).
+        method: its name.
+        variant: what differs from its usual settings and blocks; "" if nothing does.
+        parts: whatever else its scores depend on, as values that JSON knows: all settings,
+            the names of blocks, fingerprints of weights.
 
     Returns:
-        `method`; `variant`, how the config differs from the nearest preset, and the blocks, "" =
-        nothing; `hash`, 8 hex digits of config, blocks and the weights in them.
+        {"method", "variant", "hash"}; the hash has 8 hex digits.
+
+    >>> identity("psnr")
+    {'method': 'psnr', 'variant': '', 'hash': '712ff1ff'}
     """
-    own = to_save(config)
-    differences = []
-    for preset in presets:
-        theirs = to_save(preset)
-        differences.append({key: value for key, value in own.items() if value != theirs[key]})
-    nearest = min(differences, key=len, default={})
-    parts = [f"{key}={value}" for key, value in nearest.items()]
-    parts += [f"{key}={block.split(' ')[0]}" for key, block in blocks.items()]
-    everything = json.dumps({"config": own, "blocks": blocks}, default=str)
-    digest = hashlib.sha256(everything.encode()).hexdigest()[:8]
-    return {"method": name, "variant": ", ".join(parts), "hash": digest}
+    text = json.dumps([method, variant, *parts], sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return {"method": method, "variant": variant, "hash": digest}
+
+
+def fingerprint(net: nn.Module) -> str:
+    """A network's weights in 12 letters. They name its cache: two networks must never share one."""
+    digest = hashlib.sha256()
+    for value in net.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def block_names(blocks: dict) -> dict[str, str]:
@@ -45,7 +67,7 @@ def block_names(blocks: dict) -> dict[str, str]:
     names = {}
     for name, block in blocks.items():
         if isinstance(block, nn.Module):
-            names[name] = f"{type(block).__name__} {encoders.fingerprint(block)}"
+            names[name] = f"{type(block).__name__} {fingerprint(block)}"
         else:
             names[name] = getattr(block, "__name__", str(block))
     return names

@@ -21,7 +21,7 @@ from iqa_core.data import Dataset
 from iqa_core.files import half, progress, read_tensors, write_tensors
 from iqa_core.frozen_maps import CropPlan, FrozenMaps
 from iqa_core.hardware import accelerator
-from iqa_core.identity import about, block_names, identity
+from iqa_core.identity import about, block_names, differences, identity
 from iqa_core.inputs import expect_batch, expect_training, fill, load_pair
 from iqa_core.settings import from_saved, to_save
 from iqa_core.train import Stage, fit, share_initial_weights, warmup_cosine
@@ -300,7 +300,12 @@ class Method:
         `variant` lists how the config differs from the nearest preset, and the blocks that are not
         the method's own; "" = nothing. `hash` has 8 hex digits of config, blocks and given weights.
         """
-        return identity(self.name, self.config, self.presets, self._block_names())
+        blocks = self._block_names()
+        parts = [f"{name}={block.split(' ')[0]}" for name, block in blocks.items()]
+        if self.presets:
+            parts.insert(0, differences(self.config, *self.presets))
+        variant = ", ".join(filter(None, parts))
+        return identity(self.name, variant, to_save(self.config), blocks)
 
     def _block_names(self) -> dict[str, str]:
         names = block_names(self.blocks)

@@ -18,12 +18,12 @@ from torch import nn
 
 from iqa_core import backbones, data, metrics
 from iqa_core.data import Dataset, expect_same_size
-from iqa_core.features import (
-    FeatureMethod, features_and_sizes, fingerprint, halve, ridge_score, ridges)
+from iqa_core.features import FeatureMethod, features_and_sizes, halve, ridge_score, ridges
+from iqa_core.identity import differences, fingerprint
 from iqa_core.inputs import expect_batch
 from iqa_core.reiqa_experts import expert, network
 from iqa_core.settings import (
-    differences, expect_positive, expect_switch, expect_text, expect_words, from_saved, to_save)
+    expect_positive, expect_switch, expect_text, expect_words, from_saved, to_save)
 
 ALPHAS = np.geomspace(1e-3, 1e3, 100)
 SHIPPED = Path(__file__).with_name("weights") / "reiqa_lite0.pt"

@@ -7,8 +7,6 @@ code, or ours.
 """
 
 import dataclasses
-import hashlib
-import json
 import math
 from numbers import Integral, Real
 from pathlib import Path
@@ -182,39 +180,3 @@ def table(config) -> pd.DataFrame:
             source = f"ours ({source.split(',')[0]}: {field.default})"
         rows[field.name] = value, source
     return pd.DataFrame.from_dict(rows, "index", dtype=object, columns=["value", "source"])
-
-
-def differences(config, *presets) -> str:
-    """The fields in which a config differs from the nearest of some presets, as text; "" if none.
-
-    >>> from iqa_core.reiqa_pairs import PretrainConfig
-    >>> differences(PretrainConfig(crop=64, seed=1), PretrainConfig())
-    'crop=64, seed=1'
-    """
-    values = to_save(config)
-    texts = []
-    for preset in presets:
-        usual = to_save(preset)
-        changed = [f"{name}={value}" for name, value in values.items() if value != usual[name]]
-        texts.append(changed)
-    return ", ".join(min(texts, key=len))
-
-
-def identity(method: str, variant: str = "", *parts) -> dict[str, str]:
-    """What the rows of a ledger say about a method.
-
-    Args:
-        method: its name.
-        variant: what differs from its usual settings and blocks; "" if nothing does.
-        parts: whatever else its scores depend on, as values that JSON knows: all settings,
-            the names of blocks, fingerprints of weights.
-
-    Returns:
-        {"method", "variant", "hash"}; the hash has 8 hex digits.
-
-    >>> identity("psnr")
-    {'method': 'psnr', 'variant': '', 'hash': '712ff1ff'}
-    """
-    text = json.dumps([method, variant, *parts], sort_keys=True, default=str)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return {"method": method, "variant": variant, "hash": digest}
