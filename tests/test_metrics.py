@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from skimage.metrics import structural_similarity
 
-from iqa_core import batches, metrics
+from iqa_core import batches
 from iqa_core.metrics import (bootstrap, krcc, logistic_fit, ms_ssim, plcc, plcc_logistic, psnr, rmse, srcc, ssim,
                               ssim_map)
 
