@@ -26,6 +26,7 @@ from iqa_core.dri_stages import (
     UNDONE, build, extractor_stage, pristine, reserved, restorer_stage, train_extractor,
     train_restorer)
 from iqa_core.encoders import Encoder, Standardise, freeze_batch_norms
+from iqa_core.identity import identity
 from iqa_core.inputs import expect_batch
 from iqa_core.method import Method
 from iqa_core.reiqa_pretrain import Uint8Images, about
@@ -160,6 +161,14 @@ class DRIIQA(Method):
         super().__init__(config, encoder=encoder)
         self.images = images
         self.needs_crops = config.has_extractor  # it looks at the image itself
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """As of every method; its hash tells which set the pristine images come from, too."""
+        own = super().identity
+        if self.images is None:
+            return own
+        return identity(own["method"], own["variant"], own["hash"], self.images.name)
 
     def fit(self, train: Dataset, val: Dataset | None = None,
             checkpoint: str | Path | None = None) -> Self:

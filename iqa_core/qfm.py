@@ -8,7 +8,6 @@ paper's description; where that leaves a number open, the config says `ours`.
 """
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -24,7 +23,7 @@ from torch.utils.data import DataLoader
 from iqa_core import data, frozen_maps
 from iqa_core.data import Dataset, DatasetError
 from iqa_core.hardware import accelerator
-from iqa_core.identity import about
+from iqa_core.identity import about, identity
 from iqa_core.method import Method
 from iqa_core.qfm_network import QUICK, SMOKE, Network, QFMConfig
 from iqa_core.qfm_noise import Records, consistency, perturb, semantic_noise
@@ -99,10 +98,8 @@ class QFMIQM(Method):
         own = super().identity
         if self.unlabelled is None:
             return own
-        remark = f"unlabelled={self.unlabelled.name}"
-        variant = f"{own['variant']}, {remark}" if own["variant"] else remark
-        digest = hashlib.sha256(f"{own['hash']} {remark}".encode()).hexdigest()[:8]
-        return {**own, "variant": variant, "hash": digest}
+        parts = [own["variant"], f"unlabelled={self.unlabelled.name}"]
+        return identity(own["method"], ", ".join(filter(None, parts)), own["hash"])
 
     def stages(self, train: Dataset, val: Dataset | None, seed: int,
                checkpoint: str | Path | None) -> Iterator[Stage]:
