@@ -1,7 +1,6 @@
 """Trainings that are killed or run on several processes, for every method that learns."""
 
 import dataclasses
-import itertools
 import multiprocessing
 import os
 import signal
@@ -17,7 +16,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from data_download.made import offline
-from iqa_core import baselines, data, dri, dri_stages, files, images, qfm, reiqa_pairs, reiqa_pretrain, score, train, yoto
+from iqa_core import baselines, data, dri, dri_stages, images, qfm, reiqa_pairs, reiqa_pretrain, score, train, yoto
 
 END_TO_END = {"encoder": "test_efficientnet", "weights": "random", "frozen": False, "side": 0, "crop": 32, "epochs": 3,
               "batch": 4}
@@ -25,7 +24,7 @@ YOTO = dataclasses.replace(yoto.SMOKE, **END_TO_END, spread=False, width=8)
 QFM = dataclasses.replace(qfm.SMOKE, **END_TO_END, spread=False, width=8, heads=2, memory=16, consistency_start=1,
                           positions="random", test_crops=2)
 DRI = dataclasses.replace(dri.SMOKE, **END_TO_END, trunk=(4, 8, 16, 32), width=16, contents=2, degradations=2, patch=32,
-                          restorer=4, steps=6, restore_steps=6, joint=True, rs="ratio align")
+                          restorer_width=4, extractor_steps=6, restorer_steps=6, joint=True, rs="ratio align")
 MOCO = dataclasses.replace(reiqa_pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_picture=1, dim=8,
                            queue=24, batch=2, epochs=3)
 
@@ -141,7 +140,7 @@ def test_two_processes_without_scores_take_every_second_batch(two, tmp_path, mon
     stage.batches = in_pairs
     stage.loss = lambda pair: {"loss": (loss(pair[0])["loss"] + loss(pair[1])["loss"]) / 2}
     wanted = train.fit(stage)["loss"]
-    assert np.allclose(found, wanted, rtol=1e-4) and len(found) == DRI.steps
+    assert np.allclose(found, wanted, rtol=1e-4) and len(found) == DRI.extractor_steps
 
 
 def test_gradients_of_two_batches_add_up_to_those_of_one_that_is_twice_as_large(monkeypatch):
@@ -214,8 +213,6 @@ def counted(patch: pytest.MonkeyPatch, kill_at: int = 0) -> list[int]:
         return extract(x)
 
     patch.setattr(baselines.Brisque, "extract", staticmethod(spy))
-    clock = itertools.count(step=61)
-    patch.setattr(files, "monotonic", lambda: next(clock))  # a minute passes between any two pictures
     return calls
 
 

@@ -14,7 +14,7 @@ from data_download import layouts
 from figures import report
 
 ROOT = Path(__file__).parent.parent
-ASSERTING = {"raises", "warns", "assert_close", "assert_allclose"}
+ASSERTING = {"raises", "warns", "assert_close", "assert_allclose", "assert_frame_equal"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 

@@ -425,7 +425,7 @@ def test_each_expert_looks_once_at_a_picture_and_never_for_the_other(weights, da
     same = weights | {"content_weights": weights["quality"]}  # equal weights, but the content expert normalises
     alone = [ReIQA(ReIQAConfig(name, **same))._features(dataset) for name in ("quality", "content")]
     assert not np.allclose(*alone)
-    monkeypatch.setattr(ReIQA, "_look", lambda self, name, x: pytest.fail("a look at a picture that was seen before"))
+    monkeypatch.setattr(ReIQA, "_features_of", lambda self, name, x: pytest.fail("a look at a picture that was seen before"))
     assert np.array_equal(ReIQA(ReIQAConfig(**same))._features(dataset), np.hstack(alone))
 
 
