@@ -86,7 +86,8 @@ class FrozenMaps:
         return self._split(self._references[row])
 
     def _split(self, name: str) -> list[Tensor]:
-        numbers = torch.from_numpy(np.array(self._store.row(name))).view(self.crops, -1)
+        row = np.array(self._store.row(name)[:-4])  # without the size
+        numbers = torch.from_numpy(row).view(self.crops, -1)
         sizes = [int(np.prod(shape)) for shape in self.shapes]
         parts = numbers.split(sizes, dim=1)
         return [part.view(self.crops, *shape) for part, shape in zip(parts, self.shapes)]
@@ -123,7 +124,6 @@ def compute(dataset: Dataset, encoder: nn.Module, plan: CropPlan, references: bo
     shapes = _shapes(encoder, plan)
     crops = len(plan.cut(torch.zeros(1, 3, *[max(plan.size, 32)] * 2)))
     store = RowStore(_path(dataset, encoder, plan, shapes), "float16")
-    sizes: dict[str, tuple[int, int]] = {}
     with store:
         missing = [name for name in dict.fromkeys([*names, *reference_names])
                    if name and stamps[name] not in store]
@@ -132,11 +132,12 @@ def compute(dataset: Dataset, encoder: nn.Module, plan: CropPlan, references: bo
         expect_room(store.path.parent, needed, f"the maps of {dataset.name}")
         for name in files.progress(missing, what):
             x = images.load(Path(dataset.root) / name)
-            sizes[name] = tuple(x.shape[-2:])
-            store.add(stamps[name], _numbers(encoder, plan, x, name, dataset, shapes))
+            row = _numbers(encoder, plan, x, name, dataset, shapes)
+            store.add(stamps[name], np.concatenate([row, _coded(x.shape[-2:])]))
     for row, (name, reference) in enumerate(zip(names, reference_names)):
-        if name in sizes and reference in sizes:
-            expect_same_size(dataset, row, sizes[name], sizes[reference])
+        if reference:
+            sizes = [_decoded(store.row(stamps[which])[-4:]) for which in (name, reference)]
+            expect_same_size(dataset, row, *sizes)
     return FrozenMaps(dataset, shapes, crops, store, [stamps[name] for name in names],
                       [stamps.get(name, "") for name in reference_names])
 
@@ -148,6 +149,17 @@ def _path(dataset: Dataset, encoder: nn.Module, plan: CropPlan, shapes: list[tup
                f"{encoder} {shapes} {files.code_hash(*_CODE)}")
     digest = hashlib.sha256(made_of.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return files.cache_dir() / "maps" / f"{dataset.name}-{digest}"
+
+
+def _coded(size: tuple[int, int]) -> np.ndarray:
+    """Height and width as four numbers that half precision holds exactly."""
+    height, width = size
+    return np.array([height // 1024, height % 1024, width // 1024, width % 1024], np.float16)
+
+
+def _decoded(numbers: np.ndarray) -> tuple[int, int]:
+    thousands_h, height, thousands_w, width = numbers.astype(int).tolist()
+    return 1024 * thousands_h + height, 1024 * thousands_w + width
 
 
 @torch.inference_mode()

@@ -12,18 +12,22 @@ from typing import Self
 import numpy as np
 from filelock import Timeout
 
-from iqa_core.files import locked
+from iqa_core.files import locked, stamp
+
+# Files whose checksums this process has looked at, and their size and time of change then.
+_checked: dict[Path, str] = {}
 
 
 class RowStore:
     """A table of rows of equal length that is only ever appended to.
 
     `NAME.rows` holds the numbers, `NAME.names` a line for each row: its name and its checksum. A
-    row is written before its name: so a process that is killed leaves no row that is half there. A name
-    that is added again means its latest row. Rows are read through a memory map, so a store may be
+    row is written before its name: so a process that is killed leaves no row that is half there. A
+    name that is added again means its latest row. Rows are read through a memory map, so a store may be
     larger than the memory. One process at a time writes. Where nothing can be written (no such
     folder, no permission, a full disk) one warning says so, and the rows stay in memory. Losing a
-    store costs time, never a result: a damaged one is begun anew.
+    store costs time, never a result: a damaged one is begun anew. Checksums are compared when a
+    process opens a store for the first time.
 
     Args:
         path: of both files, without their suffixes.
@@ -64,6 +68,8 @@ class RowStore:
         return self
 
     def __exit__(self, *_) -> None:
+        if not self.lost and self._written:
+            _checked[self._numbers] = stamp(self._numbers)
         self._open.close()
 
     def __contains__(self, name: str) -> bool:
@@ -141,11 +147,12 @@ class RowStore:
                 raise ValueError("another type of numbers")
             rows = [json.loads(line) for line in lines[1:]]
             bytes_each = header["length"] * self.dtype.itemsize
-            with open(self._numbers, "rb") as file:
-                for _, checksum in rows:
-                    if zlib.crc32(file.read(bytes_each)) != checksum:
-                        raise ValueError("a checksum is wrong")
-                unnamed = bool(file.read(1))
+            size = self._numbers.stat().st_size
+            if size < len(rows) * bytes_each:
+                raise ValueError("rows are missing")
+            unnamed = size > len(rows) * bytes_each
+            if _checked.get(self._numbers) != stamp(self._numbers):
+                self._compare_checksums([checksum for _, checksum in rows], bytes_each)
             if not self.lost and (unnamed or not text.endswith("\n")):
                 os.truncate(self._numbers, len(rows) * bytes_each)
                 self._names.write_text("".join(line + "\n" for line in lines), "utf-8")
@@ -157,6 +164,12 @@ class RowStore:
         self.length = header["length"]
         self.place = {name: number for number, (name, _) in enumerate(rows)}
         self._written = len(rows)
+
+    def _compare_checksums(self, checksums: list[int], bytes_each: int) -> None:
+        with open(self._numbers, "rb") as file:
+            for checksum in checksums:
+                if zlib.crc32(file.read(bytes_each)) != checksum:
+                    raise ValueError("a checksum is wrong")
 
     def _start_anew(self) -> None:
         if not self.lost:

@@ -347,7 +347,7 @@ def test_the_checkpoint_of_a_pretraining_is_an_expert(tmp_path):
     x = torch.rand(1, 3, 48, 48)
     with torch.no_grad():
         assert torch.allclose(reiqa_experts.expert(tmp_path / "run.pt")(x), model.query.backbone(x), atol=1e-6)
-    rewrite(tmp_path / "run.pt", lambda s: s["net"].pop("query.head.0.weight"))
+    rewrite(tmp_path / "run.pt", lambda s: s["module"].pop("query.head.0.weight"))
     with pytest.raises(ValueError, match="run.pt: does not fit this training; 1 tensors are missing"):
         reiqa_pretrain.pretrain(pictures, config, tmp_path / "run.pt")
 
