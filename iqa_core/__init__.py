@@ -24,11 +24,13 @@ Data
 Training and judging
     backbones           networks of timm, with weights that need no connection
     encoders            what a method sees of an image: the maps of a network, frozen or not
-    features            pooled features, ridge regression, FeatureMethod, FrozenRidge
     frozen_maps         maps of a dataset under a frozen encoder, computed once
-    train               ONE loop over stages: optimizer, scheduler, checkpoint, several GPUs
+    features            pooled features, ridge regression, FeatureMethod, FrozenRidge
+    settings            checks of settings, and the source of each
+    train               ONE loop over stages: optimizer, scheduler, checkpoint
+    hardware            what it runs on: CPU, one GPU or several, and their precision
     method              the contract: fit, predict, score, loss, save, load, identity
-    settings            checks of settings, their sources, what differs from the usual ones
+    identity            what tells methods, weights and datasets apart
     evaluate            a method over many splits; small_tables for tables too small for that
     comparisons         which of two methods is better; verdicts: what that means for a claim
 

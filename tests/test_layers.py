@@ -1,6 +1,7 @@
 """Imports run one way, and the light modules of the package stay light."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,10 @@ def test_the_names_of_datasets_load_no_heavy_package():
     script = f"import sys, data_download; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_the_newcomers_page_names_every_file_of_the_package():
+    package = ROOT / "iqa_core"
+    page = ast.get_docstring(ast.parse((package / "__init__.py").read_text("utf-8")))
+    files = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    assert [name for name in sorted(files) if not re.search(rf"\b{name}\b", page)] == []
