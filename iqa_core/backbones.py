@@ -47,8 +47,8 @@ class Normalise(transforms.Normalize):
 class Pyramid(nn.Module):
     """A timm network cut open: images in [0, 1] go in, a map of each stage comes out.
 
-    Made by `pyramid`. Attributes: `channels` and `strides` of the maps, timm's `name`, and `weights`, a sentence that
-    says where the weights came from.
+    Made by `pyramid`. Attributes: `channels` and `strides` of the maps, timm's `name`, and
+    `weights`, a sentence that says where the weights came from.
     """
 
     def __init__(self, name: str, weights: str | Path, drop_path: float = 0.0):

@@ -64,7 +64,8 @@ def _disc(radius: float) -> Tensor:
 def motion_blur(x: Tensor, p: float, g: Generator) -> Tensor:
     """Mean along a line of p pixels at a random angle in 0..180 degrees (fspecial 'motion')."""
     angles = torch.deg2rad((random_like(torch.rand, x, g, len(x)) * 181).floor()).cpu()
-    return torch.cat([correlate(image, _line(p, angle)) for image, angle in zip(x.split(1), angles)])
+    blurred = [correlate(image, _line(p, angle)) for image, angle in zip(x.split(1), angles)]
+    return torch.cat(blurred)
 
 
 def _line(p: float, angle: Tensor) -> Tensor:

@@ -53,8 +53,8 @@ def _correlation(function: Callable, pred, mos) -> float:
     for name, values in (("pred", pred), ("mos", mos)):
         if np.ptp(values) == 0:
             warnings.warn(f"{name} is constant (all {len(values)} values are {values[0]:g}), so "
-                          "its correlation is undefined and nan is returned. Check that the model is "
-                          "trained.", stacklevel=3)
+                          "its correlation is undefined and nan is returned. Check that the "
+                          "model is trained.", stacklevel=3)
             return float("nan")
     return float(function(pred, mos).statistic)
 
@@ -171,8 +171,8 @@ def logistic_fit(pred, mos) -> Callable[[np.ndarray], np.ndarray]:
         if "constant" not in why:
             slope = max(0.0, plcc(pred, mos) * mos.std() / spread)
         warnings.warn(f"No logistic was fitted to {len(pred)} images, because {why}: a line of "
-                      f"slope {slope:.3g} is used instead. Check the metric's direction, or give more "
-                      "images.", stacklevel=2)
+                      f"slope {slope:.3g} is used instead. Check the metric's direction, or give "
+                      "more images.", stacklevel=2)
         return lambda x: mos.mean() + slope * (np.asarray(x, dtype=np.float64) - centre)
 
     def curve(x, b):  # the bend alone; predictions get mean 0 and spread 1, so units do not matter

@@ -42,7 +42,8 @@ def network(name: str, weights: str | Path = "random") -> nn.Module:
         net = backbones.classifier(name, weights)[1]
         net.reset_classifier(0)
         return net
-    # timm starts the last batch norm of a residual block at 0, torchvision and the official code at 1
+    # timm starts the last batch norm of a residual block at 0, torchvision and the
+    # official code at 1
     options = {"zero_init_last": False} if name.startswith("resnet") else {}
     net = backbones.any_size(name, {"num_classes": 0, **options})
     if weights != "random":

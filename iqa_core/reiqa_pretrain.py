@@ -3,8 +3,8 @@
 He et al., Momentum contrast (CVPR 2020); Chen et al., MoCo-v2 (2020); the constants are those of
 Re-IQA's official code, github.com/avinabsaha/ReIQA. On one GPU its shuffling of the batch norm has
 no counterpart; the learning rate follows the schedule step by step, not epoch by epoch; LARS is
-timm's, whose trust ratio is that of the LARS paper, 0.001 |w| / (|grad| + decay |w|), where the code
-divides by |grad + decay w|.
+timm's, whose trust ratio is that of the LARS paper, 0.001 |w| / (|grad| + decay |w|), where the
+code divides by |grad + decay w|.
 """
 
 import copy
@@ -232,7 +232,8 @@ def pretrain(photographs: Sequence[Tensor], config: PretrainConfig,
 
 def _steps_per_epoch(count: int, config: PretrainConfig) -> float:
     if count < config.batch:
-        raise ValueError(f"{count} images are fewer than one step takes; set batch={count} or less.")
+        raise ValueError(f"{count} images are fewer than one step takes; set batch={count} or "
+                         "less.")
     processes = accelerator().num_processes
     per_epoch = count // config.batch / processes
     if round(config.epochs * per_epoch) < 1:

@@ -23,8 +23,8 @@ class RowStore:
 
     `NAME.rows` holds the numbers, `NAME.names` a line for each row: its name and its checksum. A
     row is written before its name: so a process that is killed leaves no row that is half there. A
-    name that is added again means its latest row. Rows are read through a memory map, so a store may be
-    larger than the memory. One process at a time writes. Where nothing can be written (no such
+    name that is added again means its latest row. Rows are read through a memory map, so a store may
+    be larger than the memory. One process at a time writes. Where nothing can be written (no such
     folder, no permission, a full disk) one warning says so, and the rows stay in memory. Losing a
     store costs time, never a result: a damaged one is begun anew. Checksums are compared when a
     process opens a store for the first time.
