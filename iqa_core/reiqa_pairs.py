@@ -13,10 +13,10 @@ differs from it on purpose:
 - The bank is KADID-10k's with 25 types. The official bank has 26, and some of its parameters
   differ.
 
-Three weaknesses of the original are left as they are. Four of the 125 cells change nothing, so a
-copy of the pristine version may count as a different one. With in-batch negatives the same version
-at the other scale counts as different, too. And the half scale of training is not antialiased,
-while that of scoring is.
+Three weaknesses are known and left as they are. Four of the 125 cells change nothing, so a copy of
+the pristine version may count as a different one. With in-batch negatives the same version at the
+other scale counts as different, too. And the half scale of training is not antialiased, while that
+of scoring is, as in the official code.
 """
 
 import math
@@ -35,7 +35,8 @@ from iqa_core.settings import (
     expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words)
 
 NOTHING = TYPES.index("mean_shift") + 1, 3  # the cell of the bank that adds 0: the pristine version
-# Pixels of a region that no full-scale crop uses: filters then see real neighbours and no edges.
+# Pixels of a region that no full-scale crop uses: filters then see real neighbours of every pixel,
+# and not the repeated edge of the region.
 BORDER = 8
 
 
@@ -120,8 +121,7 @@ QUICK = PretrainConfig("tf_efficientnet_lite0", "auto", crop=64, negatives="batc
 
 
 class Pairs(NamedTuple):
-    """N positive pairs: `queries` and `keys` (N, 3, P, P) in [0, 1], and what they show, each (N,).
-    """
+    """N positive pairs: `queries` and `keys` (N, 3, P, P) in [0, 1], and what each pair shows, (N,)."""
 
     queries: Tensor
     keys: Tensor
