@@ -121,7 +121,10 @@ QUICK = PretrainConfig("tf_efficientnet_lite0", "auto", crop=64, negatives="batc
 
 
 class Pairs(NamedTuple):
-    """N positive pairs: `queries` and `keys` (N, 3, P, P) in [0, 1], and what each pair shows, (N,)."""
+    """N positive pairs: `queries` and `keys` (N, 3, P, P) in [0, 1], and what each of them shows.
+
+    `types`, `levels` and `pictures` have shape (N,).
+    """
 
     queries: Tensor
     keys: Tensor
