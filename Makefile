@@ -1,5 +1,5 @@
 # make reproduce   sets everything up, trains and judges every method and baseline, prints the tables
-# make results     puts the rows of finished quick and full runs into the ledger, and renders README, RESULTS and figures
+# make results     puts the rows of finished quick and full runs into the ledger, and renders RESULTS, figures and README's datasets
 # make test        sets everything up, runs all tests and all notebooks
 # make lab         opens the notebooks in JupyterLab, in quick mode
 # make bench       times the kit beside its peers

@@ -7,8 +7,9 @@ was stopped goes on from its ledger.
 
     python -m figures.reproduce             what `make reproduce` does
     python -m figures.reproduce results     what `make results` does: the rows of finished quick and
-                                            full runs go into figures/ledger.csv, and README,
-                                            RESULTS and figures are rendered from it
+                                            full runs go into figures/ledger.csv, RESULTS and
+                                            figures are rendered from it, and the table of
+                                            datasets in README from the cards
 """
 
 from __future__ import annotations
@@ -123,7 +124,6 @@ def publish() -> int:
             rows = ledger.read(path)
             ledger.append(rows, FOLDER / "ledger.csv")
             print(f"{len(rows)} rows of {path}")
-    report.stamp(README, "comparison", comparison())
     report.stamp(README, "datasets", data_download.overview().reset_index())
     report.stamp(RESULTS, "comparison", comparison())
     report.stamp(RESULTS, "ledger", ledger.leaderboard(FOLDER / "ledger.csv"))
