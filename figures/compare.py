@@ -138,7 +138,8 @@ def settings(name: str, dataset: data.Dataset, mode: str) -> tuple:
     if name == "yoto":
         config = YOTO_CONFIGS[mode]
         if not dataset.card.reference:
-            config = dataclasses.replace(config, task="nr")
+            quick = mode == "quick"
+            config = yoto.AUTHENTIC if quick else dataclasses.replace(config, task="nr")
         return yoto.YOTO, config
     # DRI-IQA's first stages need pristine images; a set without references has none.
     pristine = None if dataset.card.reference else data_download.load("cid22")

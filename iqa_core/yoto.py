@@ -9,6 +9,7 @@ says, and `as_code` brings two of the errors back to be tried.
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from iqa_core.settings import (
     expect_number, expect_positive, expect_switch, expect_text, expect_whole, expect_words)
 from iqa_core.train import parameter_groups, warmup_cosine
 from iqa_core.yoto_attention import (
-    ChannelAttention, Grid, HierarchicalAttention, SemanticDistortionAware)
+    ChannelAttention, DiscrepancyAttention, Grid, HierarchicalAttention, SemanticDistortionAware)
 
 @dataclasses.dataclass(frozen=True)
 class YOTOConfig:
@@ -32,9 +33,9 @@ class YOTOConfig:
 
     task: Annotated[str, "paper, or 'fr' or 'nr' alone"] = "joint"
     # the encoder
-    encoder: Annotated[str, "paper, any timm pyramid with strides 4, 8, 16, 32"] = (
-        "swin_tiny_patch4_window7_224")
-    weights: Annotated[str, "ours, ImageNet-1k from timm; the paper has ImageNet-22k"] = "auto"
+    encoder: Annotated[str, "code, any timm pyramid with strides 4, 8, 16, 32"] = (
+        "swin_tiny_patch4_window7_224.ms_in22k")
+    weights: Annotated[str, "code, of ImageNet-22k by the name of the encoder"] = "auto"
     drop_path: Annotated[float, "code"] = 0.2
     frozen: Annotated[bool, "paper; True = train on the encoder's maps, computed once"] = False
     side: Annotated[int, "ours, maps are averaged to at most so many rows; 0 = as they are"] = 0
@@ -44,8 +45,7 @@ class YOTOConfig:
     channel: Annotated[str, "code, or 'pooled' or 'off'"] = "full"
     task_embedding: Annotated[bool, "code, a part of ha: without ha there is none"] = True
     ha: Annotated[bool, "paper"] = True
-    query_from: Annotated[str, "code, or 'distorted', ours: keys, values of the reference"] = (
-        "reference")
+    reference: Annotated[str, "code, it asks; ours: it 'answers', or is 'subtracted'"] = "asks"
     sda: Annotated[bool, "paper"] = True
     as_code: Annotated[bool, "ours, True = the code's scrambled values, second residual"] = False
     dropout: Annotated[float, "code"] = 0.1
@@ -60,12 +60,13 @@ class YOTOConfig:
     weight_decay: Annotated[float, "code"] = 1e-5
     warmup: Annotated[float, "code, share of the steps in which the rate rises"] = 0.0
     clip: Annotated[float, "code, largest norm of a gradient"] = math.inf
+    rank: Annotated[float, "ours, share of the fidelity loss in the loss; the code has none"] = 0.0
     positions: Annotated[str, "code, seeded places of test crops; or 'five'"] = "random"
     test_crops: Annotated[int, "code, number of seeded places"] = 20
 
     def __post_init__(self):
         expect_words(self, task=("joint", "fr", "nr"), channel=("full", "pooled", "off"),
-                     query_from=("reference", "distorted"), optimizer=("adam", "adamw"),
+                     reference=("asks", "answers", "subtracted"), optimizer=("adam", "adamw"),
                      positions=("random", "five"))
         expect_text(self, "encoder", "weights")
         expect_switch(self, "frozen", "spread", "task_embedding", "ha", "sda", "as_code",
@@ -76,6 +77,7 @@ class YOTOConfig:
         expect_positive(self, "lr")
         expect_number(self, 0, math.inf, "encoder_rate", "weight_decay")
         expect_number(self, 0, 0.99, "drop_path", "dropout", "warmup")
+        expect_number(self, 0, 1, "rank")
         expect_whole(self, 32, "crop")
         if self.crop % 32:
             raise ValueError(f"crop={self.crop} must be a multiple of 32, the deepest stride: its "
@@ -83,19 +85,54 @@ class YOTOConfig:
         if self.as_code and self.channel == "off":
             raise ValueError("as_code=True changes the channel attention, so with channel='off' "
                              "it has no effect: set as_code=False, or channel='full'.")
-        if self.query_from == "distorted" and not self.ha:
-            raise ValueError("query_from='distorted' is about ha, so with ha=False it has no "
-                             "effect: set query_from='reference'.")
-        if self.query_from == "distorted" and self.task == "nr":
-            raise ValueError("query_from='distorted' needs references, so with task='nr' it has no "
-                             "effect: set query_from='reference'.")
+        if self.reference == "answers" and self.task == "nr":
+            raise ValueError("reference='answers' needs references, so with task='nr' it has no "
+                             "effect: set reference='asks'.")
 
 
 QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, frozen=True, side=8, spread=True,
-                   width=64, channel="pooled", recompute=False, crop=128, epochs=12, batch=32,
-                   optimizer="adamw", lr=1e-3, weight_decay=0.01, warmup=0.05, clip=1.0,
-                   positions="five")
+                   width=64, channel="pooled", reference="subtracted", recompute=False, crop=128,
+                   epochs=12, batch=32, optimizer="adamw", lr=1e-3, weight_decay=0.01, warmup=0.05,
+                   clip=1.0, rank=0.9, positions="five")
+# A camera's distortions lie in all of a photograph: small crops do not show them. It has no reference.
+AUTHENTIC = dataclasses.replace(QUICK, task="nr", crop=256)
 SMOKE = dataclasses.replace(QUICK, width=32, crop=64, epochs=4, batch=8)
+
+
+def fidelity(scores: Tensor, mos: Tensor, temperature: float = 0.1) -> Tensor:
+    """How far a batch is from the order of its MOS; 0 = every pair is in order, without a doubt.
+
+        L = mean over the pairs i < j of 1 - sqrt(p_ij g_ij) - sqrt((1 - p_ij) (1 - g_ij))
+        p_ij = sigmoid((s_i - s_j) / temperature)
+        g_ij = 1 where mos_i > mos_j, 1/2 where they are equal, else 0
+
+    Only differences of scores count, so it goes with a loss on the scores themselves. Source: the
+    fidelity loss of FRank (Tsai et al., SIGIR 2007), which UNIQUE brought to image quality.
+
+    Args:
+        scores, mos: (B,), HIGHER = BETTER.
+        temperature: the difference of scores at which the order is taken to be 73 % sure.
+
+    Returns:
+        (), in [0, 1]; 0 for a batch of one image, which has no pair.
+
+    >>> mos = torch.tensor([0.1, 0.5, 0.9])
+    >>> fidelity(mos, mos).item() < fidelity(-mos, mos).item()
+    True
+    """
+    if len(scores) < 2:
+        return 0 * scores.sum()
+    i, j = torch.triu_indices(len(scores), len(scores), 1, device=scores.device)
+    g = (1 + torch.sign(mos[i] - mos[j])) / 2
+    logits = (scores[i] - scores[j]) / temperature
+    sqrt_p = (F.logsigmoid(logits) / 2).exp()  # its gradient is finite where p is nearly 0
+    sqrt_not_p = (F.logsigmoid(-logits) / 2).exp()
+    return (1 - g.sqrt() * sqrt_p - (1 - g).sqrt() * sqrt_not_p).mean()
+
+
+ATTENTION = {"asks": HierarchicalAttention,
+             "answers": partial(HierarchicalAttention, query_from="distorted"),
+             "subtracted": DiscrepancyAttention}
 
 
 class Network(nn.Module):
@@ -109,8 +146,8 @@ class Network(nn.Module):
     Args:
         config: sizes and parts.
         encoder: a module of your own with `channels` and `strides`; default: `config.encoder`.
-        attention: class of the blocks that bring the reference in, made as `HierarchicalAttention`
-            is, once a stage.
+        attention: class of the blocks that bring the reference in, called once a stage as
+            attention(width, local, dropout); default: what `config.reference` names.
 
     Raises:
         ValueError: an encoder whose strides do not double four times, or that does not take the
@@ -122,16 +159,17 @@ class Network(nn.Module):
     """
 
     def __init__(self, config: YOTOConfig, encoder: nn.Module | None = None,
-                 attention: Callable[..., nn.Module] = HierarchicalAttention):
+                 attention: Callable[..., nn.Module] | None = None):
         super().__init__()
         c = config
+        attention = attention or ATTENTION[c.reference]
         self.encoder = Encoder(encoder or c.encoder, c.weights, c.drop_path, 4, c.side, c.spread,
                                c.frozen)
         strides = self.encoder.strides
         if any(coarse != 2 * fine for fine, coarse in zip(strides, strides[1:])):
             raise ValueError(f"{self.encoder.name} has maps of strides {strides}; YOTO needs four "
                              "that double, such as 4, 8, 16 and 32. Take resnet50, "
-                             "swin_tiny_patch4_window7_224 or tf_efficientnet_lite0.")
+                             "swin_tiny_patch4_window7_224.ms_in22k or tf_efficientnet_lite0.")
         self.encoder.expect_crop(c.crop)
         sides = self.encoder.grids(c.crop)
         if any(side % sides[-1] for side in sides) or c.ha and any(side % 2 for side in sides[:3]):
@@ -155,7 +193,7 @@ class Network(nn.Module):
         self.plain = nn.ModuleList()  # what is left of HA where it is switched off
         for stage in range(4):
             if c.ha:
-                self.ha.append(attention(c.width, stage < 3, c.dropout, c.query_from))
+                self.ha.append(attention(c.width, stage < 3, c.dropout))
             else:
                 self.plain.append(nn.LayerNorm(c.width))
         self.sda = nn.ModuleDict()
@@ -290,8 +328,18 @@ class YOTO(Method):
         return warmup_cosine(steps, self.config.warmup)
 
     def loss(self, batch: dict) -> dict[str, Tensor]:
-        """mean (score - mos)^2 of a batch, with references or without."""
-        reference = self.config.task == "fr"
-        if self.config.task == "joint":
+        """(1 - rank) mean (score - mos)^2 + rank fidelity, of a batch with references or without.
+
+        With several processes each knows the pairs of its own batch only.
+        """
+        c = self.config
+        reference = c.task == "fr"
+        if c.task == "joint":
             reference = torch.rand(()).item() < 0.5
-        return {"loss": F.mse_loss(self.forward(batch, reference).float(), batch["score"])}
+        scores = self.forward(batch, reference).float()
+        squared = F.mse_loss(scores, batch["score"])
+        if not c.rank:
+            return {"loss": squared}
+        order = fidelity(scores, batch["score"])
+        return {"loss": (1 - c.rank) * squared + c.rank * order, "squared error": squared,
+                "fidelity": order}

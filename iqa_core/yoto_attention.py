@@ -18,7 +18,7 @@ class GatedAttention(nn.Module):
     """One head of attention, weighed by a gate that each token opens for itself.
 
         out = x + gelu(x w + b) * dropout(softmax(Q K^T / sqrt(C)) V)
-        Q = q W_q,    K = kv W_k,    V = kv W_v
+        Q = q W_q + b_q,    K = kv W_k + b_k,    V = kv W_v + b_v
 
     With q = kv it is self-attention; with q from somewhere else it is cross-attention. With `cells`
     each token attends only to its own cell of the two grids (see `to_cells`). Source: official
@@ -30,7 +30,7 @@ class GatedAttention(nn.Module):
 
     def __init__(self, width: int, dropout: float = 0.1):
         super().__init__()
-        self.query, self.key, self.value = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.gate = nn.Linear(width, 1)
         self.dropout = nn.Dropout(dropout)
 
@@ -38,12 +38,9 @@ class GatedAttention(nn.Module):
                 q_grid: Grid | None = None, kv_grid: Grid | None = None) -> Tensor:
         """x and q (B, N, C), one q a token of x; kv (B, M, C) -> (B, N, C). `cells` needs both
         grids."""
+        q = self.query(q)
         k = self.key(kv)
         v = self.value(kv)
-        if kv.shape[1] < q.shape[1]:  # (q W_q) k' = q (k W_q')': the fewer tokens are multiplied
-            k = k @ self.query.weight
-        else:
-            q = self.query(q)
         if cells:  # cut after the linear maps, or each piece would be kept for the backward pass
             q = to_cells(q, q_grid, cells)
             k = to_cells(k, kv_grid, cells)
@@ -157,6 +154,48 @@ class HierarchicalAttention(nn.Module):
             cut = (2, 2), grid, grid
             x = self.local(x, y, x, *cut) if from_reference else self.local(x, x, y, *cut)
         return self.norm(x)
+
+
+class DiscrepancyAttention(nn.Module):
+    """What the image has and its reference has not. Ours, to be tried in place of
+    `HierarchicalAttention`.
+
+        R = softmax(X W_q (Y W_k)^T / sqrt(C) + b) Y,    b_ij = prior where i = j, else 0
+        E = gain (X - R),    H = LN(X + W [E, |E|])
+
+    X are the tokens of the distorted image, Y those of the reference. Each token of the image asks,
+    and what it gets from the reference is subtracted from it. The prior makes it look at its own
+    place first, so E starts as the plain difference; the attention may learn to look elsewhere,
+    where the reference has moved. The gain is there because a distortion changes a token by little
+    beside what it is: without it the difference drowns in X. Without a reference Y = X.
+
+    Args:
+        width: C.
+        local: not used; it stands here because `HierarchicalAttention` has it.
+        dropout: of E.
+
+    >>> DiscrepancyAttention(8)(torch.rand(2, 16, 8), torch.rand(2, 16, 8), (4, 4)).shape
+    torch.Size([2, 16, 8])
+    """
+
+    prior = 6.0
+    gain = 8.0
+
+    def __init__(self, width: int, local: bool = False, dropout: float = 0.1):
+        super().__init__()
+        self.query, self.key = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+        self.join = nn.Linear(2 * width, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, y: Tensor, grid: Grid) -> Tensor:
+        """x, y (B, h w, C) -> (B, h w, C)."""
+        same_place = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        retrieved = F.scaled_dot_product_attention(
+            self.query(x), self.key(y), y, attn_mask=self.prior * same_place)
+        e = self.gain * (x - retrieved)
+        signs_and_sizes = self.dropout(torch.cat([e, e.abs()], -1))  # (B, h w, 2 C)
+        return self.norm(x + self.join(signs_and_sizes))
 
 
 class SemanticDistortionAware(nn.Module):

@@ -86,7 +86,8 @@ def features(net, config, x: Tensor) -> list[Tensor]:
 
 def gated_attention(x: Tensor, q: Tensor, kv: Tensor, block) -> Tensor:
     """out = x + gate(x) * attention of q to kv, all (B, N, C)."""
-    y = attention(q @ block.query.weight.T, kv @ block.key.weight.T, kv @ block.value.weight.T, block)
+    q, k, v = (t @ m.weight.T + m.bias for t, m in ((q, block.query), (kv, block.key), (kv, block.value)))
+    y = attention(q, k, v, block)
     return x + gate(x, block) * y
 
 
@@ -110,7 +111,8 @@ def hierarchical_attention(x: Tensor, y: Tensor, block) -> Tensor:
 def semantic_distortion_aware(low: Tensor, high: Tensor, cells: tuple[int, int], block) -> Tensor:
     """SDA of maps (B, h, w, C): within each patch the shallow tokens attend to the deep tokens of the same patch."""
     attend, c = block.attention, low.shape[-1]
-    q, k, v = low @ attend.query.weight.T, high @ attend.key.weight.T, high @ attend.value.weight.T
+    q, k, v = (m @ part.weight.T + part.bias
+               for m, part in ((low, attend.query), (high, attend.key), (high, attend.value)))
     rows = []
     for i in range(cells[0]):
         row = []

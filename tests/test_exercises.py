@@ -77,8 +77,9 @@ def test_every_method_notebook_has_its_exercises():
         if not "10" <= prefix < "50":
             continue
         mine = {n: task for n, task in TASKS.items() if n.startswith(f"{prefix}.")}
-        assert [*mine] == [f"{prefix}.{i}" for i in range(1, 5)], path.name
-        assert [isinstance(task, exercises.Exercise) for task in mine.values()] == [True, True, False, False]
+        assert [*mine] == [f"{prefix}.{i}" for i in range(1, len(mine) + 1)], path.name
+        kinds = [isinstance(task, exercises.Exercise) for task in mine.values()]
+        assert len(kinds) >= 4 and kinds == [True] * (len(kinds) - 2) + [False] * 2
         text = "\n".join(notebook_of(f"{prefix}.1"))
         for number in mine:
             assert exercises.cell(number) in text, f"{path.name}: run python notebooks/stamp.py"

@@ -20,7 +20,8 @@ from iqa_core import baselines, data, dri, dri_stages, images, qfm, reiqa_pairs,
 
 END_TO_END = {"encoder": "test_efficientnet", "weights": "random", "frozen": False, "side": 0, "crop": 32, "epochs": 3,
               "batch": 4}
-YOTO = dataclasses.replace(yoto.SMOKE, **END_TO_END, spread=False, width=8)
+# without the fidelity loss, whose pairs are those of a process's own batch
+YOTO = dataclasses.replace(yoto.SMOKE, **END_TO_END, spread=False, rank=0.0, width=8)
 QFM = dataclasses.replace(qfm.SMOKE, **END_TO_END, spread=False, width=8, heads=2, memory=16, consistency_start=1,
                           positions="random", test_crops=2)
 DRI = dataclasses.replace(dri.SMOKE, **END_TO_END, trunk=(4, 8, 16, 32), width=16, contents=2, degradations=2, patch=32,

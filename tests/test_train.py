@@ -62,7 +62,8 @@ def test_two_fits_are_equal_and_a_third_is_not(config, dataset):
     one, two, other = (fitted(dataset, config, seed=seed) for seed in (0, 0, 1))
     assert same(one.net.state_dict(), two.net.state_dict()) and one.history.equals(two.history)
     assert not same(one.net.state_dict(), other.net.state_dict())
-    assert list(one.history) == ["epoch", "loss", "val NR", "val FR"] and len(one.history) == TINY.epochs
+    names = ["epoch", "loss", "squared error", "fidelity", "val NR", "val FR"]
+    assert list(one.history) == names and len(one.history) == TINY.epochs
 
 
 def test_fit_leaves_the_random_numbers_of_others_alone(dataset):
@@ -99,7 +100,7 @@ def test_joint_training_tosses_a_fair_coin(dataset):
     method.net.register_forward_pre_hook(lambda net, given: seen.append(len(given) == 2))
     batch = next(iter(data.loader(dataset, 32, 1)))
     for task, wanted in (("joint", (20, 40)), ("fr", (60, 60)), ("nr", (0, 0))):
-        other = YOTO(dataclasses.replace(TINY, task=task))
+        other = YOTO(dataclasses.replace(TINY, task=task, rank=0.0))
         other.net = method.net
         seen.clear()
         torch.manual_seed(0)
@@ -257,7 +258,7 @@ def test_the_best_epoch_is_chosen_on_the_validation_part_only(dataset, monkeypat
 def test_without_a_validation_part_there_is_no_best_epoch(dataset):
     method = YOTO(TINY).fit(dataset)
     assert method.best is None and [*method.predictions(dataset)] == [("NR", "last"), ("FR", "last")]
-    assert list(method.history) == ["epoch", "loss"]
+    assert list(method.history) == ["epoch", "loss", "squared error", "fidelity"]
 
 
 def test_the_protocol_makes_a_row_of_each(dataset):
@@ -323,7 +324,7 @@ def test_a_short_training_learns_what_carries_over_to_new_contents(task):
     offline = data_download.load("offline")
     learnt, _, test = data.splits(offline.subset(offline.table["distortion"].isin(common).to_numpy()).thin(150), 0)
     torch.manual_seed(0)
-    method = YOTO(dataclasses.replace(SMOKE, task=task, epochs=8)).fit(learnt)
+    method = YOTO(dataclasses.replace(SMOKE, task=task, rank=0.0, epochs=8)).fit(learnt)
     constant = np.sqrt(np.mean((learnt.scores.mean() - test.scores) ** 2))
     for kind, pred in method.predictions(test).items():
         assert np.sqrt(np.mean((pred - test.scores) ** 2)) < 0.9 * constant, kind

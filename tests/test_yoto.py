@@ -1,6 +1,7 @@
 """YOTO's network: sizes, agreement with a plain transcription, where the reference comes in, where gradients go."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -11,12 +12,12 @@ import torch
 import data_download
 from data_download.made import offline
 from iqa_core import data, settings
-from iqa_core.yoto import QUICK, SMOKE, YOTO, Network, YOTOConfig
-from iqa_core.yoto_attention import (ChannelAttention, GatedAttention, HierarchicalAttention,
+from iqa_core.yoto import QUICK, SMOKE, YOTO, Network, YOTOConfig, fidelity
+from iqa_core.yoto_attention import (ChannelAttention, DiscrepancyAttention, GatedAttention, HierarchicalAttention,
                                      SemanticDistortionAware, from_cells, to_cells)
 
 SMALL = dataclasses.replace(SMOKE, weights="random", frozen=False, side=0, spread=False, width=16,
-                            channel="full", crop=64)
+                            channel="full", reference="asks", crop=64)
 
 
 def network(config: YOTOConfig = SMALL, seed: int = 0) -> Network:
@@ -169,7 +170,7 @@ def test_the_reference_brings_queries_and_the_distorted_image_keys_and_values():
 
 
 def test_with_the_roles_swapped_values_of_the_reference_enter():
-    net, (x, x_ref) = network(dataclasses.replace(SMALL, query_from="distorted")), pictures()
+    net, (x, x_ref) = network(dataclasses.replace(SMALL, reference="answers")), pictures()
     block = net.ha[3].whole
     seen = {}
     block.query.register_forward_pre_hook(lambda module, given: seen.update(query=given[0]))
@@ -179,6 +180,39 @@ def test_with_the_roles_swapped_values_of_the_reference_enter():
         d, r = net.stages(net.encoder(torch.cat([x, x_ref])))[3].flatten(2).transpose(1, 2).chunk(2)
         assert close(seen["query"], d + net.task_embedding[3, 0]) and close(seen["value"], r + net.task_embedding[3, 1])
         assert not close(network()(x, x_ref), net(x, x_ref))
+
+
+def test_discrepancy_is_what_the_reference_has_not():
+    """Against the equation, written out; and where image and reference agree nothing is added."""
+    torch.manual_seed(0)
+    block = DiscrepancyAttention(8).eval()
+    x, y = torch.randn(2, 2, 6, 8)
+    logits = (x @ block.query.weight.T) @ (y @ block.key.weight.T).mT / 8**0.5
+    logits = logits + block.prior * torch.eye(6)
+    e = block.gain * (x - logits.softmax(-1) @ y)
+    wanted = block.norm(x + block.join(torch.cat([e, e.abs()], -1)))
+    assert close(block(x, y, (2, 3)), wanted)
+    with torch.no_grad():
+        block.join.bias.zero_()
+        plain = x[:, :1].expand(2, 6, 8)  # every place alike: whatever is retrieved is the same
+        assert close(block(plain, plain, (2, 3)), block.norm(plain))
+        assert not close(block(x, y, (2, 3)), block(x, x, (2, 3)))
+
+
+def test_fidelity_is_its_equation_and_has_a_gradient_where_the_order_is_hopeless():
+    torch.manual_seed(0)
+    s, mos = torch.randn(5), torch.tensor([0.1, 0.4, 0.4, 0.9, 0.2])
+    terms = []
+    for i, j in itertools.combinations(range(5), 2):
+        p = torch.sigmoid((s[i] - s[j]) / 0.1).double()
+        g = 0.5 if mos[i] == mos[j] else float(mos[i] > mos[j])
+        terms.append(1 - (p * g).sqrt() - ((1 - p) * (1 - g)).sqrt())
+    assert fidelity(s, mos).item() == pytest.approx(torch.stack(terms).mean().item(), abs=1e-4)
+    assert fidelity(s[order := torch.randperm(5)], mos[order]).item() == pytest.approx(fidelity(s, mos).item(), abs=1e-6)
+    wrong = torch.tensor([30.0, -30.0], requires_grad=True)  # sigmoid(-600) is 0
+    fidelity(wrong, torch.tensor([0.0, 1.0])).backward()
+    assert wrong.grad.isfinite().all()
+    assert fidelity(torch.ones(1), torch.ones(1)) == 0
 
 
 def test_computing_attention_again_changes_nothing_but_what_is_kept():
@@ -328,8 +362,8 @@ def test_an_encoder_that_does_not_fit_is_refused_before_any_image_is_read(encode
     ({"encoder": " "}, "encoder=' '"), ({"encoder": None}, "encoder=None"), ({"weights": ""}, "weights=''"),
     ({"ha": "no"}, "ha='no' must be True or False"), ({"task": ["nr"]}, r"task=\['nr'\] is unknown"),
     ({"as_code": True, "channel": "off"}, "with channel='off' it has no effect"),
-    ({"query_from": "distorted", "ha": False}, "with ha=False it has no effect"),
-    ({"query_from": "distorted", "task": "nr"}, "with task='nr' it has no effect")])
+    ({"reference": "answers", "task": "nr"}, "with task='nr' it has no effect"),
+    ({"rank": 1.1}, "rank=1.1 must be a number from 0 to 1")])
 def test_settings_that_cannot_work_or_change_nothing_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(SMALL, **changes)

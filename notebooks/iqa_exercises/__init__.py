@@ -1,10 +1,12 @@
-"""Exercises at the end of the method notebooks: stub, solution and check from one source.
+"""Exercises of the method notebooks: stub, solution and check from one source.
 
 A module `nXX` beside this file holds the exercises of notebook XX: `EXERCISES = {"10.1":
 Exercise(...), ...}`. The cell that a student gets is made from the solution by leaving out its body
 (`cell`; `python notebooks/stamp.py` writes it into the notebook), the solution notebook by leaving
 the body in. A check compares the student's function with the solution on the same inputs. Where they
-differ, the check asks which typical mistake gives the student's answer, and names it.
+differ, the check asks which typical mistake gives the student's answer, and names it. The function
+that a check returns is the student's, or the solution as long as the stub is untouched: so the
+notebook goes on with what the student wrote, and runs for those who only read it.
 """
 
 import ast
@@ -56,18 +58,24 @@ def find(number: str) -> Exercise | Choice:
         raise ValueError(message) from error
 
 
-def check(number: str, answer) -> None:
+def check(number: str, answer) -> Callable | None:
     """Print ○ for an untouched stub (or a bug that is still there) and ✓ for a right answer.
 
     Args:
         number: such as "10.1".
         answer: the function that was asked for, or the letter of a choice; None = not attempted.
 
+    Returns:
+        The function to go on with: the answer, or the solution in place of an untouched stub. None
+        for a choice.
+
     Raises:
         CheckFailed: a wrong answer; the message names the typical mistake, if it is one.
 
-    >>> check("10.1", lambda *inputs: None)
+    >>> function = check("10.1", lambda *inputs: None)
     ○ 10.1 not attempted
+    >>> function.__name__ == find("10.1").solution.__name__
+    True
     """
     task = find(number)
     if isinstance(task, Choice):
@@ -76,7 +84,7 @@ def check(number: str, answer) -> None:
             hint = task.hints.get(str(answer).lower(), f"Choose one of {letters}.")
             raise CheckFailed(f"✗ {number}: not {answer!r}. {hint}")
         print(f"✓ {number} solved" if answer else f"○ {number} not attempted")
-        return
+        return None
     outputs = []  # of the student's function, one for each tuple of inputs
     for inputs in task.inputs():
         try:
@@ -86,15 +94,15 @@ def check(number: str, answer) -> None:
             raise CheckFailed(f"✗ {number}: your function stopped with {reason}") from error
         if output is None:
             print(f"○ {number} not attempted")
-            return
+            return task.solution
         outputs.append(output)
     if task.start and not _difference(outputs, task, task.start):
         print(f"○ {number} the bug is still there")
-        return
+        return answer
     difference = _difference(outputs, task, task.solution)
     if not difference:
         print(f"✓ {number} solved")
-        return
+        return answer
     hint = difference
     for mistake in task.mistakes:
         if not _difference(outputs, task, mistake):
@@ -160,4 +168,4 @@ def cell(number: str, body: str | Callable = "stub") -> str:
         head = text.splitlines()[:docstring.end_lineno]
         below = _source(task.start).splitlines()[1:] if task.start else ["    ...  # your code"]
         text = "\n".join([*head, *below])
-    return f'# Exercise {number}\n{text}\n\nexercises.check("{number}", {name})'
+    return f'# Exercise {number}\n{text}\n\n{name} = exercises.check("{number}", {name})'
