@@ -1,5 +1,6 @@
 """Every exercise: the solution passes, each typical mistake fails by its name, the stub is not attempted."""
 
+import ast
 import importlib
 import inspect
 import json
@@ -42,7 +43,8 @@ def test_solution_passes_and_stub_is_not_attempted(number, capsys):
     run(number, exercises.cell(number))
     stub, task = exercises.cell(number), exercises.find(number)
     assert capsys.readouterr().out == f"○ {number} {'the bug is still there' if task.start else 'not attempted'}\n"
-    assert str(inspect.signature(task.solution)) in stub.replace('"', "'")
+    asked = [argument.arg for argument in ast.parse(stub).body[0].args.args]
+    assert asked == list(inspect.signature(task.solution).parameters)
     assert task.start or "return" not in stub.split('"""')[-1]
     assert inspect.getdoc(task.solution) and len(task.mistakes) >= (1 if task.start else 2)
 
