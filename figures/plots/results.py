@@ -40,7 +40,8 @@ SHOWN = {  # (method, task): name, kind
 # longer ones are of rows from before methods had an identity of their own.
 FULL_METHOD = {
     "re-iqa": ["", "full_reference=True"],
-    "yoto": ["", "task=nr", "joint", "nr"],  # without references it cannot be trained jointly
+    # without references it cannot be trained jointly
+    "yoto": ["", "task=nr, crop=256", "joint", "nr"],
     "qfm-iqm": ["", "consistency v3"],
     "dri-iqa": ["", "q + g + restoration, tgb, RS ratio align"],
 }
