@@ -172,7 +172,12 @@ def claims(mode: str) -> None:
 
     def test(name: str, text: str, measure: str, with_it: pd.DataFrame, without: pd.DataFrame,
              remark: str = "") -> None:
-        effect = comparisons.compare(with_it, without)
+        seeds = set(with_it["seed"]) & set(without["seed"])
+        if len(seeds) < 2:
+            print(f"yoto {name}: no two splits of both arms yet, so nothing is claimed")
+            return
+        pair = [rows[rows["seed"].isin(seeds)] for rows in (with_it, without)]
+        effect = comparisons.compare(*pair)
         remarks = "; ".join(part for part in (REMARKS[mode], remark) if part)
         report.claim(f"yoto {name}", PAPER, text, DATASET, measure, effect, remarks)
 
