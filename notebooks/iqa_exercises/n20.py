@@ -151,7 +151,8 @@ def gated(x: torch.Tensor, q: torch.Tensor, kv: torch.Tensor, layer: nn.Module) 
     out = x + gelu(layer.gate(x)) * attention(layer.query(q), layer.key(kv), layer.value(kv))
 
     x and q: (B, N, C), kv: (B, M, C); layer has four linear maps: gate (to one number), query, key
-    and value. Use F.scaled_dot_product_attention, which is section 2's attention. Returns (B, N, C).
+    and value. Use F.scaled_dot_product_attention, which is the attention of section 2. Returns
+    (B, N, C).
     """
     answers = F.scaled_dot_product_attention(layer.query(q), layer.key(kv), layer.value(kv))
     return x + F.gelu(layer.gate(x)) * answers
