@@ -85,6 +85,9 @@ class YOTOConfig:
         if self.as_code and self.channel == "off":
             raise ValueError("as_code=True changes the channel attention, so with channel='off' "
                              "it has no effect: set as_code=False, or channel='full'.")
+        if self.reference == "answers" and not self.ha:
+            raise ValueError("reference='answers' is about ha, so with ha=False it has no effect: "
+                             "set reference='asks'.")
         if self.reference == "answers" and self.task == "nr":
             raise ValueError("reference='answers' needs references, so with task='nr' it has no "
                              "effect: set reference='asks'.")
@@ -131,7 +134,7 @@ def fidelity(scores: Tensor, mos: Tensor, temperature: float = 0.1) -> Tensor:
 
 
 ATTENTION = {"asks": HierarchicalAttention,
-             "answers": partial(HierarchicalAttention, query_from="distorted"),
+             "answers": partial(HierarchicalAttention, reference="answers"),
              "subtracted": DiscrepancyAttention}
 
 

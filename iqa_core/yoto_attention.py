@@ -129,7 +129,7 @@ class HierarchicalAttention(nn.Module):
 
     X are the tokens of the distorted image, Y those of the reference: the reference brings the
     queries, the distorted image keys and values. Without a reference Y = X: self-attention. The
-    deepest stage is global only. With query_from="distorted" the roles are swapped: q=X, kv=Y. Then
+    deepest stage is global only. With reference="answers" the roles are swapped: q=X, kv=Y. Then
     values of the reference enter the sum, and not only weights. Source: paper, HA; official code,
     class MSSA; the swap is ours.
 
@@ -139,20 +139,20 @@ class HierarchicalAttention(nn.Module):
     """
 
     def __init__(self, width: int, local: bool, dropout: float = 0.1,
-                 query_from: str = "reference"):
+                 reference: str = "asks"):
         super().__init__()
-        self.query_from = query_from
+        self.reference = reference
         self.whole = GatedAttention(width, dropout)
         self.local = GatedAttention(width, dropout) if local else None
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, y: Tensor, grid: Grid) -> Tensor:
         """x, y (B, h w, C) -> (B, h w, C); h and w are even where there is a local step."""
-        from_reference = self.query_from == "reference"
-        x = self.whole(x, y, x) if from_reference else self.whole(x, x, y)
+        asks = self.reference == "asks"
+        x = self.whole(x, y, x) if asks else self.whole(x, x, y)
         if self.local is not None:
             cut = (2, 2), grid, grid
-            x = self.local(x, y, x, *cut) if from_reference else self.local(x, x, y, *cut)
+            x = self.local(x, y, x, *cut) if asks else self.local(x, x, y, *cut)
         return self.norm(x)
 
 
@@ -188,12 +188,15 @@ class DiscrepancyAttention(nn.Module):
         self.join = nn.Linear(2 * width, width)
         self.norm = nn.LayerNorm(width)
 
+    def retrieve(self, x: Tensor, y: Tensor) -> Tensor:
+        """R (B, N, C): what each token of x gets from y."""
+        same_place = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        prior = self.prior * same_place
+        return F.scaled_dot_product_attention(self.query(x), self.key(y), y, attn_mask=prior)
+
     def forward(self, x: Tensor, y: Tensor, grid: Grid) -> Tensor:
         """x, y (B, h w, C) -> (B, h w, C)."""
-        same_place = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        retrieved = F.scaled_dot_product_attention(
-            self.query(x), self.key(y), y, attn_mask=self.prior * same_place)
-        e = self.gain * (x - retrieved)
+        e = self.gain * (x - self.retrieve(x, y))
         signs_and_sizes = self.dropout(torch.cat([e, e.abs()], -1))  # (B, h w, 2 C)
         return self.norm(x + self.join(signs_and_sizes))
 

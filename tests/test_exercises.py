@@ -43,8 +43,9 @@ def test_solution_passes_and_stub_is_not_attempted(number, capsys):
     run(number, exercises.cell(number))
     stub, task = exercises.cell(number), exercises.find(number)
     assert capsys.readouterr().out == f"○ {number} {'the bug is still there' if task.start else 'not attempted'}\n"
-    asked = [argument.arg for argument in ast.parse(stub).body[0].args.args]
-    assert asked == list(inspect.signature(task.solution).parameters)
+    asked, given = (ast.parse(text).body[0] for text in (stub, inspect.getsource(task.solution)))
+    for part in ("name", "args", "returns"):  # the whole signature, annotations included
+        assert ast.dump(ast.Module([getattr(asked, part)], [])) == ast.dump(ast.Module([getattr(given, part)], [])), part
     assert task.start or "return" not in stub.split('"""')[-1]
     assert inspect.getdoc(task.solution) and len(task.mistakes) >= (1 if task.start else 2)
 

@@ -20,8 +20,7 @@ from iqa_core import baselines, data, dri, dri_stages, images, qfm, reiqa_pairs,
 
 END_TO_END = {"encoder": "test_efficientnet", "weights": "random", "frozen": False, "side": 0, "crop": 32, "epochs": 3,
               "batch": 4}
-# without the fidelity loss, whose pairs are those of a process's own batch
-YOTO = dataclasses.replace(yoto.SMOKE, **END_TO_END, spread=False, rank=0.0, width=8)
+YOTO = dataclasses.replace(yoto.SMOKE, **END_TO_END, spread=False, width=8)
 QFM = dataclasses.replace(qfm.SMOKE, **END_TO_END, spread=False, width=8, heads=2, memory=16, consistency_start=1,
                           positions="random", test_crops=2)
 DRI = dataclasses.replace(dri.SMOKE, **END_TO_END, trunk=(4, 8, 16, 32), width=16, contents=2, degradations=2, patch=32,
@@ -56,6 +55,8 @@ def losses(name: str, dataset: data.Dataset, fold: int = 1, checkpoint: Path | N
         net = dri.Network(DRI).extractor
         return dri_stages.train_extractor(net, photos(4), DRI)
     make, config = {"yoto": (yoto.YOTO, YOTO), "qfm-iqm": (qfm.QFMIQM, QFM), "dri-iqa": (dri.DRIIQA, DRI),
+                    # the pairs of the fidelity loss are those of a process's own batch
+                    "yoto, squared error": (yoto.YOTO, dataclasses.replace(YOTO, rank=0.0)),
                     "qfm-iqm, no consistency": (qfm.QFMIQM, dataclasses.replace(QFM, lambda1=0.0)),
                     "dri-iqa, predictor alone": (dri.DRIIQA, dataclasses.replace(
                         DRI, quality=False, degradation=False, assist=False, rs=""))}[name]
@@ -67,7 +68,7 @@ def losses(name: str, dataset: data.Dataset, fold: int = 1, checkpoint: Path | N
 
 # --- several processes ------------------------------------------------------------------------------------------
 
-EQUAL = "yoto", "qfm-iqm, no consistency", "dri-iqa, predictor alone"
+EQUAL = "yoto, squared error", "qfm-iqm, no consistency", "dri-iqa, predictor alone"
 
 
 def find(folder: Path) -> None:

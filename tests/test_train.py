@@ -324,6 +324,10 @@ def test_a_short_training_learns_what_carries_over_to_new_contents(task):
     offline = data_download.load("offline")
     learnt, _, test = data.splits(offline.subset(offline.table["distortion"].isin(common).to_numpy()).thin(150), 0)
     torch.manual_seed(0)
+    in_order = YOTO(dataclasses.replace(SMOKE, task=task, epochs=8)).fit(learnt)
+    for kind, pred in in_order.predictions(test).items():  # most of that loss is about the order
+        assert metrics.srcc(pred, test.scores) > 0.4, kind
+    torch.manual_seed(0)
     method = YOTO(dataclasses.replace(SMOKE, task=task, rank=0.0, epochs=8)).fit(learnt)
     constant = np.sqrt(np.mean((learnt.scores.mean() - test.scores) ** 2))
     for kind, pred in method.predictions(test).items():

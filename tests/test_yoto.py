@@ -362,6 +362,7 @@ def test_an_encoder_that_does_not_fit_is_refused_before_any_image_is_read(encode
     ({"encoder": " "}, "encoder=' '"), ({"encoder": None}, "encoder=None"), ({"weights": ""}, "weights=''"),
     ({"ha": "no"}, "ha='no' must be True or False"), ({"task": ["nr"]}, r"task=\['nr'\] is unknown"),
     ({"as_code": True, "channel": "off"}, "with channel='off' it has no effect"),
+    ({"reference": "answers", "ha": False}, "with ha=False it has no effect"),
     ({"reference": "answers", "task": "nr"}, "with task='nr' it has no effect"),
     ({"rank": 1.1}, "rank=1.1 must be a number from 0 to 1")])
 def test_settings_that_cannot_work_or_change_nothing_are_refused(changes, words):

@@ -21,7 +21,7 @@ from torch import Tensor
 import data_download
 from figures import FOLDER, ledger, report, trainings
 from iqa_core import baselines, comparisons, data, evaluate, metrics, yoto
-from iqa_core.yoto_attention import DiscrepancyAttention, Grid
+from iqa_core.yoto_attention import DiscrepancyAttention
 
 PAPER = "YOTO"
 DATASET = "tid2013-kodak"
@@ -42,9 +42,8 @@ class Difference(DiscrepancyAttention):
     """A control without attention: from each token of the image that of the same place is
     subtracted."""
 
-    def forward(self, x: Tensor, y: Tensor, grid: Grid) -> Tensor:
-        e = self.gain * (x - y)
-        return self.norm(x + self.join(self.dropout(torch.cat([e, e.abs()], -1))))
+    def retrieve(self, x: Tensor, y: Tensor) -> Tensor:
+        return y
 
 
 def with_wrong_references(dataset: data.Dataset) -> data.Dataset:
