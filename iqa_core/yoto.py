@@ -49,6 +49,8 @@ class YOTOConfig:
     sda: Annotated[bool, "paper"] = True
     as_code: Annotated[bool, "ours, True = the code's scrambled values, second residual"] = False
     dropout: Annotated[float, "code"] = 0.1
+    readout: Annotated[str, "paper, mean score of the places; ours: 'pooled', score of their mean"
+                       ] = "places"
     recompute: Annotated[bool, "ours, attention again in the backward pass: less memory"] = True
     # training
     crop: Annotated[int, "code"] = 224
@@ -66,8 +68,8 @@ class YOTOConfig:
 
     def __post_init__(self):
         expect_words(self, task=("joint", "fr", "nr"), channel=("full", "pooled", "off"),
-                     reference=("asks", "answers", "subtracted"), optimizer=("adam", "adamw"),
-                     positions=("random", "five"))
+                     reference=("asks", "answers", "subtracted"), readout=("places", "pooled"),
+                     optimizer=("adam", "adamw"), positions=("random", "five"))
         expect_text(self, "encoder", "weights")
         expect_switch(self, "frozen", "spread", "task_embedding", "ha", "sda", "as_code",
                       "recompute")
@@ -94,10 +96,11 @@ class YOTOConfig:
 
 
 QUICK = YOTOConfig(encoder="tf_efficientnet_lite0", drop_path=0.0, frozen=True, side=8, spread=True,
-                   width=64, channel="pooled", reference="subtracted", recompute=False, crop=128,
-                   epochs=12, batch=32, optimizer="adamw", lr=1e-3, weight_decay=0.01, warmup=0.05,
-                   clip=1.0, rank=0.9, positions="five")
-# A camera's distortions lie in all of a photograph: small crops do not show them. It has no reference.
+                   width=64, channel="pooled", reference="subtracted", dropout=0.0,
+                   readout="pooled", recompute=False, crop=128, epochs=12, batch=32,
+                   optimizer="adamw", lr=1e-3, weight_decay=0.01, warmup=0.05, clip=1.0, rank=0.9,
+                   positions="five")
+# A camera's distortions lie in all of a photograph, and small crops do not show them.
 AUTHENTIC = dataclasses.replace(QUICK, task="nr", crop=256)
 SMOKE = dataclasses.replace(QUICK, width=32, crop=64, epochs=4, batch=8)
 
@@ -144,7 +147,11 @@ class Network(nn.Module):
         O_i = mean of H_i and all S_ij, j > i
         score = sum_t s_t w_t / sum_t w_t    over the tokens t of all O_i
 
-    s = relu(MLP(token)) is the quality of a place, w = sigmoid(MLP(token)) its weight.
+    s = relu(MLP(token)) is the quality of a place, w = sigmoid(MLP(token)) its weight. With
+    readout="pooled" not the scores are averaged but the tokens of each stage, and one MLP makes a
+    score of the four means:
+
+        m_i = sum_t w_t O_it / sum_t w_t,    score = relu(MLP([m_1, m_2, m_3, m_4]))
 
     Args:
         config: sizes and parts.
@@ -203,15 +210,16 @@ class Network(nn.Module):
         if c.sda:
             for i, j in combinations(range(1, 5), 2):
                 self.sda[f"{i}{j}"] = SemanticDistortionAware(c.width, c.dropout)
-        self.quality_head = self._mlp(c, nn.ReLU())
-        self.weight_head = self._mlp(c, nn.Sigmoid())
+        self.pooled = c.readout == "pooled"
+        self.quality_head = self._mlp(c, 4 * c.width if self.pooled else c.width, nn.ReLU())
+        self.weight_head = self._mlp(c, c.width, nn.Sigmoid())
         # mid-scale: a relu that starts at 0 everywhere never learns
         nn.init.constant_(self.quality_head[3].bias, 0.5)
 
     @staticmethod
-    def _mlp(c: YOTOConfig, last: nn.Module) -> nn.Sequential:
-        return nn.Sequential(nn.Linear(c.width, c.width // 2), nn.ReLU(), nn.Dropout(c.dropout),
-                             nn.Linear(c.width // 2, 1), last)
+    def _mlp(c: YOTOConfig, width: int, last: nn.Module) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(width, width // 2), nn.ReLU(), nn.Dropout(c.dropout),
+                             nn.Linear(width // 2, 1), last)
 
     def stages(self, maps: list[Tensor]) -> list[Tensor]:
         """Maps of the encoder -> (B, width, h_i, w_i), after embedding and channel attention."""
@@ -262,16 +270,36 @@ class Network(nn.Module):
 
     def places(self, x: Tensor, x_ref: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
         """Quality map and weight map of each stage, (B, h_i, w_i) each: what the heads make of each
-        place."""
-        outputs, grids = self.tokens(*self._maps(x, x_ref))
-        return [tuple(head(o).view(-1, *grid) for head in (self.quality_head, self.weight_head))
-                for o, grid in zip(outputs, grids)]
+        place.
+
+        With readout="pooled" the quality of a place is the score that the image would have if all
+        places of that stage were like this one.
+        """
+        tokens, grids = self.tokens(*self._maps(x, x_ref))
+        maps = []
+        for stage, (o, grid) in enumerate(zip(tokens, grids)):
+            seen = o
+            if self.pooled:
+                parts = [mean[:, None].expand(-1, o.shape[1], -1) for mean in self._means(tokens)]
+                parts[stage] = o
+                seen = torch.cat(parts, -1)  # (B, h w, 4 width)
+            maps.append((self.quality_head(seen).view(-1, *grid),
+                         self.weight_head(o).view(-1, *grid)))
+        return maps
+
+    def _means(self, tokens: list[Tensor]) -> list[Tensor]:
+        """The weighted mean token (B, width) of each stage."""
+        weights = [self._run(self.weight_head, o) for o in tokens]  # (B, N_i, 1) each
+        return [(o * w).sum(1) / w.sum(1) for o, w in zip(tokens, weights)]
 
     def head(self, maps: list[Tensor], ref_maps: list[Tensor] | None = None) -> Tensor:
         """Maps of the encoder, and those of the references for the full-reference score -> (B,)."""
-        tokens = torch.cat(self.tokens(maps, ref_maps)[0], 1)  # (B, all places, width)
-        quality = self._run(self.quality_head, tokens)[..., 0]
-        weight = self._run(self.weight_head, tokens)[..., 0]
+        tokens = self.tokens(maps, ref_maps)[0]
+        if self.pooled:
+            return self.quality_head(torch.cat(self._means(tokens), 1))[..., 0]
+        every = torch.cat(tokens, 1)  # (B, all places, width)
+        quality = self._run(self.quality_head, every)[..., 0]
+        weight = self._run(self.weight_head, every)[..., 0]
         return (quality * weight).sum(1) / weight.sum(1)
 
     def _maps(self, x: Tensor, x_ref: Tensor | None) -> tuple[list[Tensor], list[Tensor] | None]:

@@ -154,6 +154,13 @@ def forward(net, config, x: Tensor, x_ref: Tensor | None = None) -> Tensor:
                 block = net.sda[f"{i + 1}{j + 1}"]
                 outputs[i].append(semantic_distortion_aware(distorted[i], distorted[j], cells, block))
     means = [sum(parts) / len(parts) for parts in outputs]
+    if config.readout == "pooled":
+        pooled = []
+        for m in means:
+            o = m.flatten(1, 2)  # (B, N, C)
+            w = torch.sigmoid(head(o, net.weight_head))
+            pooled.append(torch.einsum("bnc,bn->bc", o, w / w.sum(1, keepdim=True)))
+        return F.relu(head(torch.cat(pooled, 1), net.quality_head))
     tokens = torch.cat([m.flatten(1, 2) for m in means], 1)
     s, w = F.relu(head(tokens, net.quality_head)), torch.sigmoid(head(tokens, net.weight_head))
     return (s * w).sum(1) / w.sum(1)

@@ -17,7 +17,7 @@ from iqa_core.yoto_attention import (ChannelAttention, DiscrepancyAttention, Gat
                                      SemanticDistortionAware, from_cells, to_cells)
 
 SMALL = dataclasses.replace(SMOKE, weights="random", frozen=False, side=0, spread=False, width=16,
-                            channel="full", reference="asks", crop=64)
+                            channel="full", reference="asks", dropout=0.1, readout="places", crop=64)
 
 
 def network(config: YOTOConfig = SMALL, seed: int = 0) -> Network:
@@ -68,7 +68,7 @@ def test_the_papers_settings_give_the_papers_size_and_modules():
 @pytest.mark.parametrize("size, changes", [
     ((224, 224), {"crop": 224}), ((64, 64), {}), ((64, 64), {"as_code": True}), ((64, 64), {"task_embedding": False}),
     ((64, 64), {"ha": False}), ((64, 64), {"sda": False}), ((64, 96), {"channel": "pooled"}),
-    ((64, 96), {"channel": "off"}), ((64, 64), {"channel": "pooled", "crop": 96})], ids=str)
+    ((64, 96), {"channel": "off"}), ((64, 64), {"readout": "pooled"}), ((64, 64), {"channel": "pooled", "crop": 96})], ids=str)
 def test_network_and_transcription_agree(size, changes):
     config = dataclasses.replace(SMALL, **changes)
     net = network(config)
@@ -316,6 +316,21 @@ def test_places_are_what_the_score_is_made_of():
     good, counts = (torch.cat([part.flatten(1) for part in parts], 1) for parts in zip(*places))
     assert torch.allclose((good * counts).sum(1) / counts.sum(1), net(x, x_ref), atol=1e-6)
     assert good.min() >= 0 and 0 < counts.min() and counts.max() < 1
+
+
+def test_with_pooled_tokens_a_place_stands_for_its_stage():
+    net, (x, x_ref) = network(dataclasses.replace(SMALL, readout="pooled")), pictures(64, 64)
+    with torch.no_grad():
+        tokens, grids = net.tokens(*net._maps(x, x_ref))
+        alike = [o[:, :1].expand_as(o) for o in tokens]
+        net.tokens = lambda *_: (alike, grids)
+        same = net.places(x)
+        assert all(torch.allclose(good, net(x)[:, None, None].expand_as(good), atol=1e-6) for good, _ in same)
+        one = [*alike[:3], torch.cat([alike[3][:, :1], 3 * alike[3][:, 1:]], 1)]  # the deepest stage has two kinds
+        net.tokens = lambda *_: (one, grids)
+        good, weight = net.places(x)[3]
+        assert not torch.allclose(good[:, 0, 0], good[:, 1, 1]) and torch.allclose(good[:, 0, 1], good[:, 1, 1])
+        assert good.shape == weight.shape == (2, 2, 2)
 
 
 # --- settings ---------------------------------------------------------------------------------------------------
