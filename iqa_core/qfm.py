@@ -218,19 +218,20 @@ class QFMIQM(Method):
         else:
             maps = self.net.encoder(torch.cat([part["x"] for part in parts]))
         features = self.net.features(maps)
-        y = self.net.panel(features).float()
+        y = self.net.score(features)
         scored = len(batch["score"])
         values = {"quality": F.smooth_l1_loss(y[:scored], labels[:scored], beta=c.beta),
                   "consistency": y.new_zeros(()), "distillation": y.new_zeros(())}
         if len(y) > scored:
             values["distillation"] = F.smooth_l1_loss(y[scored:], labels[scored:], beta=c.beta)
         if self.net.memory is not None:
-            values["consistency"] = self._consistency(features, y, labels, ids)
+            own = Records.of(features, labels, ids, self.net.keys(maps, features))
+            values["consistency"] = self._consistency(features, y, own)
         loss = (values["quality"] + c.lambda1 * values["consistency"]
                 + c.lambda2 * values["distillation"])
         return {"loss": loss, **values}
 
-    def _consistency(self, features: Tensor, y: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+    def _consistency(self, features: Tensor, y: Tensor, own: Records) -> Tensor:
         """L_qcc of a batch, which then goes into the memory bank: so no image meets itself."""
         c = self.config
         bank = self.net.memory
@@ -238,10 +239,9 @@ class QFMIQM(Method):
         value = y.new_zeros(())
         if bank.steps <= self.steps_before:
             return value
-        own = Records.of(features, labels, ids)
         if bank.count:
             noise, matched = semantic_noise(features, own, bank.records, c)
             perturbed = perturb(features, noise, c.alpha, c.rescale)
-            value = consistency(self.net.panel(perturbed).float(), y, matched, c.beta)
+            value = consistency(self.net.score(perturbed), y, matched, c.beta)
         bank.add(own)
         return value

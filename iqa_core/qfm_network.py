@@ -37,6 +37,9 @@ class QFMConfig:
     spread: Annotated[bool, "ours, standard deviations beside those averages"] = False
     width: Annotated[int, "code, of the tokens of a pyramid; a ViT brings its own"] = 384
     heads: Annotated[int, "code"] = 6
+    scale: Annotated[
+        float, "code, of LIVE Challenge: the panel's scores run from 0 to so many; ours, 1"
+    ] = 100.0
     # semantic noise
     lambda1: Annotated[
         float, "ours, the paper's weight of the consistency is not known; 1 upset short trainings"
@@ -51,6 +54,9 @@ class QFMConfig:
         float, "ours, what counts as similar quality on the scale [0, 1]; not known"
     ] = 0.1
     tau_s: Annotated[float, "ours, what counts as similar meaning, a cosine; not known"] = 0.7
+    key: Annotated[
+        str, "ours, the trained 'summary' tells what an image shows; or the frozen 'encoder' does"
+    ] = "summary"
     alpha: Annotated[float, "ours, the plain reading of 'added'"] = 1.0
     rescale: Annotated[bool, "ours, see `perturb`; False = the plain sum"] = True
     memory: Annotated[int, "ours, images in the memory bank; not known"] = 256
@@ -67,7 +73,9 @@ class QFMConfig:
     ] = 1.0
     crops_per_epoch: Annotated[int, "code, crops of an image in an epoch"] = 10
     epochs: Annotated[int, "code"] = 9
-    batch: Annotated[int, "code, for LIVE Challenge; 128 for KonIQ-10k"] = 16
+    batch: Annotated[
+        int, "code, 16 on each of 4 GPUs for LIVE Challenge; 128 on each for KonIQ-10k"
+    ] = 64
     lr: Annotated[float, "code"] = 2e-4
     encoder_rate: Annotated[float, "code, learning rate of the encoder / that of all else"] = 1.0
     warmup: Annotated[float, "code, epochs"] = 3
@@ -82,13 +90,14 @@ class QFMConfig:
 
     def __post_init__(self):
         expect_words(self, rule=("v3", "v1", "random", "gaussian"),
-                     schedule=("old", "new", "cosine"), positions=("random", "five"))
+                     key=("summary", "encoder"), schedule=("old", "new", "cosine"),
+                     positions=("random", "five"))
         expect_text(self, "encoder", "weights")
         expect_switch(self, "frozen", "spread", "rescale")
         expect_whole(self, 1, "width", "heads", "memory", "crop")
         expect_whole(self, 1, "crops_per_epoch", "epochs", "batch", "test_crops")
         expect_whole(self, 0, "side", "consistency_start")
-        expect_positive(self, "lr", "beta", "decay", "clip", "labels")
+        expect_positive(self, "lr", "beta", "decay", "clip", "labels", "scale")
         expect_number(self, 0, math.inf, "lambda1", "lambda2", "alpha", "tau_q")
         expect_number(self, 0, math.inf, "encoder_rate", "warmup", "weight_decay")
         expect_number(self, -1, 1, "tau_s")
@@ -97,6 +106,9 @@ class QFMConfig:
             raise ValueError(f"consistency_start={self.consistency_start} of "
                              f"epochs={self.epochs}: the consistency would never begin. Make "
                              "consistency_start smaller, or set lambda1=0, the baseline.")
+        if self.key == "encoder" and not self.frozen:
+            raise ValueError("key='encoder' wants an encoder that stays as it is: set frozen=True, "
+                             "or key='summary'.")
         if _is_vit(self.encoder):
             if self.side or self.spread:
                 raise ValueError(f"side={self.side} and spread={self.spread} are about the maps of "
@@ -121,8 +133,9 @@ def _expect_patches(config: QFMConfig, patch: int) -> None:
 
 
 QUICK = QFMConfig(encoder="tf_efficientnet_lite0", frozen=True, side=8, spread=True, width=96,
-                  heads=4, tau_s=0.25, memory=256, crop=224, crops_per_epoch=1, epochs=12,
-                  batch=32, lr=3e-4, warmup=0.6, schedule="cosine", clip=1.0, positions="five")
+                  heads=4, scale=1.0, key="encoder", tau_s=0.25, memory=256, crop=224,
+                  crops_per_epoch=1, epochs=12, batch=32, lr=3e-4, warmup=0.6, schedule="cosine",
+                  clip=1.0, positions="five")
 SMOKE = dataclasses.replace(QUICK, width=32, memory=64, crop=64, epochs=8, batch=8, lr=1e-3)
 
 
@@ -185,7 +198,8 @@ class Panel(nn.Module):
 
     Layer is one pre-norm layer of a Transformer decoder: the members attend to each other, then to
     the tokens, then comes an MLP. The tokens come as they are, and nothing tells their places.
-    Source: DEIQT, paper and code.
+    Linear maps start small (standard deviation 0.02), but for those that make queries, keys and
+    values, which start as torch has them. Source: DEIQT, paper and code.
 
     Args:
         width: channels C of the features.
@@ -203,6 +217,8 @@ class Panel(nn.Module):
                                                 norm_first=True)
         self.score = nn.Linear(width, 1, bias=False)
         for name, parameter in self.named_parameters():
+            if "in_proj" in name:
+                continue
             if parameter.ndim > 1:
                 nn.init.trunc_normal_(parameter, std=0.02)
             elif name.endswith("bias"):
@@ -223,6 +239,7 @@ class Network(nn.Module):
     places of its two deepest maps, each map with its own W:
 
         P = LN(W LN(place)),    c = mean of the tokens of the deepest map
+        score = panel(c, P) / scale
 
     With the default encoder it has 24,043,776 parameters: 21,674,496 of the ViT and 2,369,280 of
     the panel. The tokens of a pyramid are ours.
@@ -270,6 +287,8 @@ class Network(nn.Module):
                              f"{self.encoder.name}.")
         self.standardise = Standardise(self.encoder.channels)
         self.panel = panel(self.width, c.heads)
+        self.scale = c.scale
+        self.frozen_keys = c.key == "encoder"
         self.memory: MemoryBank | None = None
 
     def features(self, maps: list[Tensor]) -> Tensor:
@@ -281,9 +300,23 @@ class Network(nn.Module):
         summary = tokens[-1].mean(1, keepdim=True)
         return torch.cat([summary, *tokens], 1)
 
+    def keys(self, maps: list[Tensor], features: Tensor) -> Tensor:
+        """What tells images apart by what they show (B, K), of any length.
+
+        The trained summary has learnt quality as well. The frozen encoder has not: its key is the
+        mean of the deepest map over all places.
+        """
+        if self.frozen_keys:
+            return self.standardise(maps)[-1].mean((2, 3))
+        return features[:, 0]
+
+    def score(self, features: Tensor) -> Tensor:
+        """Features (B, 1 + N, C) -> (B,)."""
+        return self.panel(features).float() / self.scale
+
     def head(self, maps: list[Tensor], ref_maps: list[Tensor] | None = None) -> Tensor:
         """Maps of the encoder -> (B,). There are no references."""
-        return self.panel(self.features(maps))
+        return self.score(self.features(maps))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.encoder(x))
@@ -292,4 +325,5 @@ class Network(nn.Module):
         """An empty memory bank for the features of this network's crops."""
         places = sum(side**2 for side in self.encoder.grids(config.crop))
         tokens = places + 1 if self.embeds else places  # a ViT's summary is one of its maps
-        return MemoryBank(config.memory, tokens, self.width)
+        key_width = self.encoder.channels[-1] if self.frozen_keys else self.width
+        return MemoryBank(config.memory, tokens, self.width, key_width)

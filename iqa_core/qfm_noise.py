@@ -32,15 +32,20 @@ class Records(NamedTuple):
     """
 
     features: Tensor  # (B, 1 + N, C), half precision
-    keys: Tensor  # (B, C): the summary at length 1, what the image shows
+    keys: Tensor  # (B, K) at length 1: what the image shows
     labels: Tensor  # (B,) quality in [0, 1]: human score or pseudo-label
     ids: Tensor  # (B,) which image it is
 
     @classmethod
-    def of(cls, features: Tensor, labels: Tensor, ids: Tensor) -> Self:
-        """Records of features (B, 1 + N, C), labels (B,) and ids (B,)."""
+    def of(cls, features: Tensor, labels: Tensor, ids: Tensor, keys: Tensor | None = None) -> Self:
+        """Records of features (B, 1 + N, C), labels (B,) and ids (B,).
+
+        keys (B, K) may have any length; by default the summaries are the keys.
+        """
         features = features.detach()
-        keys = F.normalize(features[:, 0].float(), dim=1)
+        if keys is None:
+            keys = features[:, 0]
+        keys = F.normalize(keys.detach().float(), dim=1)
         return cls(features.half(), keys, labels, ids)
 
 
@@ -53,6 +58,7 @@ class MemoryBank(nn.Module):
     Args:
         size: largest number of records.
         tokens, width: 1 + N and C of the features.
+        key_width: K of the keys; by default C.
 
     Attributes:
         count: number of records that it holds.
@@ -65,14 +71,14 @@ class MemoryBank(nn.Module):
     [1, 2, 3]
     """
 
-    def __init__(self, size: int, tokens: int, width: int):
+    def __init__(self, size: int, tokens: int, width: int, key_width: int | None = None):
         super().__init__()
         self.size = size
         self.count = 0
         self.steps = 0
         # records stand at the end of the buffers, the newest one last
         self.register_buffer("features", torch.zeros(size, tokens, width, dtype=torch.half))
-        self.register_buffer("keys", torch.zeros(size, width))
+        self.register_buffer("keys", torch.zeros(size, key_width or width))
         self.register_buffer("labels", torch.zeros(size))
         self.register_buffer("ids", torch.zeros(size, dtype=torch.long))
 
@@ -207,19 +213,27 @@ def consistency(perturbed: Tensor, y: Tensor, matched: Tensor, beta: float = 0.0
 # --- measures ------------------------------------------------------------------------------------
 
 @torch.inference_mode()
-def describe(method: QFMIQM, dataset: Dataset) -> Tensor:
-    """Features (N, 1 + T, C) of the middle crop of every image; `method.net.panel` turns them into
-    scores."""
+def describe(method: QFMIQM, dataset: Dataset) -> Records:
+    """Records of the middle crop of every image, with its human score; the features are not
+    rounded.
+
+    `method.net.score(records.features)` are the scores of these crops.
+    """
     net = method.fitted().eval()
-    features = []
+    features, keys = [], []
     for row in range(len(dataset)):
         crop = images.crops(dataset.image(row), method.config.crop, "grid", 1)
-        features.append(net.features(net.encoder(crop.to(method.device))))
-    return torch.cat(features)
+        maps = net.encoder(crop.to(method.device))
+        features.append(net.features(maps))
+        keys.append(net.keys(maps, features[-1]))
+    labels = torch.tensor(dataset.scores, dtype=torch.float32, device=method.device)
+    ids = torch.arange(len(dataset), device=method.device)
+    keys = F.normalize(torch.cat(keys).float(), dim=1)
+    return Records(torch.cat(features), keys, labels, ids)
 
 
 @torch.inference_mode()
-def sensitivity(method: QFMIQM, features: Tensor, scores, seed: int = 0, **changes) -> np.ndarray:
+def sensitivity(method: QFMIQM, records: Records, seed: int = 0, **changes) -> np.ndarray:
     """How far semantic noise moves each score: |y~_i - y_i| / sd(y). Its mean is S; LOWER is
     steadier.
 
@@ -227,8 +241,7 @@ def sensitivity(method: QFMIQM, features: Tensor, scores, seed: int = 0, **chang
 
     Args:
         method: fitted; its config says rule, thresholds and alpha.
-        features: (N, 1 + T, C) of `describe(method, dataset)`.
-        scores: (N,) human scores in [0, 1], `dataset.scores`.
+        records: of `describe(method, dataset)`; other keys may be put in their place.
         seed: of the draws.
         changes: fields of the config that this measure takes otherwise, such as rule="gaussian".
 
@@ -236,15 +249,12 @@ def sensitivity(method: QFMIQM, features: Tensor, scores, seed: int = 0, **chang
         (N,) shifts, in standard deviations of the method's own scores.
     """
     config = dataclasses.replace(method.config, **changes)
-    panel = method.net.panel
-    labels = torch.tensor(scores, dtype=torch.float32, device=features.device)
-    records = Records.of(features, labels, torch.arange(len(labels), device=features.device))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        noise, _ = semantic_noise(features, records, records, config)
-    perturbed = perturb(features, noise, config.alpha, config.rescale)
-    before = torch.cat([panel(part) for part in features.split(64)])
-    after = torch.cat([panel(part) for part in perturbed.split(64)])
+        noise, _ = semantic_noise(records.features, records, records, config)
+    perturbed = perturb(records.features, noise, config.alpha, config.rescale)
+    before = torch.cat([method.net.score(part) for part in records.features.split(64)])
+    after = torch.cat([method.net.score(part) for part in perturbed.split(64)])
     return ((after - before).abs() / before.std()).cpu().numpy()
 
 
@@ -253,7 +263,7 @@ def aliasing(keys, scores) -> tuple[float, pd.DataFrame]:
     need not.
 
     Args:
-        keys: (N, C) one vector an image, such as `describe(...)[:, 0]`.
+        keys: (N, K) one vector an image, such as `describe(...).keys`.
         scores: (N,) human scores.
 
     Returns:

@@ -22,10 +22,11 @@ from iqa_core.qfm_noise import (
 
 # A ViT and a pyramid that are trained end to end, and that pyramid frozen.
 TINY = dataclasses.replace(SMOKE, encoder="test_vit", weights="random", frozen=False, side=0,
-                           spread=False, crop=32, crops_per_epoch=2, heads=2, batch=8, memory=16,
-                           epochs=3, consistency_start=1, positions="random", test_crops=2)
+                           spread=False, key="summary", crop=32, crops_per_epoch=2, heads=2, batch=8,
+                           memory=16, epochs=3, consistency_start=1, positions="random", test_crops=2)
 CONV = dataclasses.replace(TINY, encoder="test_efficientnet")
-FROZEN = dataclasses.replace(CONV, frozen=True, side=1, spread=True, positions="five")
+FROZEN = dataclasses.replace(CONV, frozen=True, side=1, spread=True, key="encoder",
+                             positions="five")
 
 
 @pytest.fixture(scope="module")
@@ -477,20 +478,55 @@ def test_consistency_makes_scores_move_less(dataset):
 
 # --- measures ------------------------------------------------------------------------------------
 
-def test_sensitivity_is_the_shift_in_standard_deviations(dataset):
-    method = fitted(CONV, dataset)
-    features = describe(method, dataset)
-    assert np.allclose(sensitivity(method, features, dataset.scores, alpha=0.0), 0, atol=1e-5)
-    shifts = sensitivity(method, features, dataset.scores, rule="v1")
-    labels = torch.tensor(dataset.scores, dtype=torch.float32)
-    own = Records.of(features, labels, torch.arange(30))
+@pytest.mark.parametrize("config", (CONV, FROZEN), ids=("summary", "encoder"))
+def test_sensitivity_is_the_shift_in_standard_deviations(dataset, config):
+    method = fitted(config, dataset)
+    own = describe(method, dataset)
+    assert np.allclose(sensitivity(method, own, alpha=0.0), 0, atol=1e-5)
+    shifts = sensitivity(method, own, rule="v1")
+    assert own.labels.tolist() == pytest.approx(dataset.scores.tolist())
     torch.manual_seed(0)
-    index, _ = match(own, own, "v1", CONV.tau_q, CONV.tau_s)
+    index, _ = match(own, own, "v1", config.tau_q, config.tau_s)
     with torch.inference_mode():
-        y = method.net.panel(features)
-        moved = method.net.panel(perturb(features, features[index]))
+        y = method.net.score(own.features)
+        moved = method.net.score(perturb(own.features, own.features[index]))
     assert np.allclose(shifts, (moved - y).abs() / y.std(), atol=1e-2)
     assert shifts.mean() > 0
+
+
+def test_the_key_is_the_summary_or_what_the_frozen_encoder_says(dataset):
+    trained, frozen = describe(fitted(CONV, dataset), dataset), fitted(FROZEN, dataset)
+    summary = trained.features[:, 0]
+    assert torch.allclose(trained.keys, nn.functional.normalize(summary, dim=1), atol=1e-6)
+    before = describe(frozen, dataset).keys
+    deepest = frozen.net.standardise(frozen.net.encoder(torch.rand(2, 3, 32, 32)))[-1]
+    assert before.shape == (30, deepest.shape[1])
+    with torch.no_grad():
+        for parameter in frozen.net.embeds.parameters():
+            parameter.add_(torch.randn(parameter.shape))
+    after = describe(frozen, dataset)
+    assert torch.equal(after.keys, before)  # whatever is trained on top
+    assert not torch.allclose(nn.functional.normalize(after.features[:, 0], dim=1), trained.keys)
+    with pytest.raises(ValueError, match="frozen=True"):
+        dataclasses.replace(CONV, key="encoder")
+
+
+def test_the_scale_is_that_of_the_panels_scores():
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 32, 32)
+    one, hundred = (Network(dataclasses.replace(TINY, scale=scale)).eval() for scale in (1, 100))
+    hundred.load_state_dict(one.state_dict())
+    with torch.no_grad():
+        assert torch.allclose(one(x), 100 * hundred(x), atol=1e-5)
+
+
+def test_queries_keys_and_values_start_as_torch_has_them():
+    torch.manual_seed(0)
+    panel = Panel(64, 4)
+    bound = (6 / (64 + 3 * 64)) ** 0.5  # Xavier's, of three maps of 64 in one matrix
+    for attention in (panel.layer.self_attn, panel.layer.multihead_attn):
+        assert 0.95 * bound < attention.in_proj_weight.abs().max() <= bound
+        assert attention.out_proj.weight.std().item() == pytest.approx(0.02, rel=0.2)
 
 
 def test_aliasing_compares_all_pairs():

@@ -55,15 +55,15 @@ class Measured(qfm.QFMIQM):
         self.arm = arm
 
     def predictions(self, dataset: Dataset) -> dict[tuple[str, str], np.ndarray]:
-        tokens = describe(self, dataset)  # (N, 1 + T, C)
+        records = describe(self, dataset)
         row = {"variant": self.arm, "seed": torch.initial_seed(), "n": len(dataset)}
         for rule in ("v3", *RULES):
-            shifts = sensitivity(self, tokens, dataset.scores, rule=rule, **NOISE)
+            shifts = sensitivity(self, records, rule=rule, **NOISE)
             row[f"S {rule}"] = shifts.mean()
         with torch.inference_mode():
-            scores = torch.cat([self.net.panel(part) for part in tokens.split(64)])
+            scores = torch.cat([self.net.score(part) for part in records.features.split(64)])
         row["sd"] = scores.std().item()
-        row["rho"], _ = aliasing(tokens[:, 0].cpu(), dataset.scores)
+        row["rho"], _ = aliasing(records.features[:, 0].cpu(), dataset.scores)
         ledger.merge(MEASURES, pd.DataFrame([row]).round(4), ["variant", "seed", "n"])
         return super().predictions(dataset)
 
