@@ -1,13 +1,16 @@
-"""QFM-IQM judged: consistency and its controls, pseudo-labels, few labels; sensitivity; claims.
+"""QFM-IQM judged: consistency and its controls, pseudo-labels, few labels, other collections;
+sensitivity; claims.
 
-    python -m figures.experiments.qfm [scores] [claims] [figure]
+    python -m figures.experiments.qfm [scores] [crossing] [claims] [figure]
 
-A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `qfm.QUICK` on 5 splits,
-full the paper's settings on 10. With a share of the scores an image is seen the more often, so that
-all shares below one take equally many steps; in quick mode half of those that all scores take.
-`qfm_measures.csv` holds what the ledger has no column for: on the test images, the sensitivity S to
-noise of each kind, the standard deviation `sd` of the scores by which it is divided, and rho of
-`aliasing`. The figure, qfm.png, shows both.
+A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `qfm.QUICK`, full the
+paper's settings, both on 10 splits. With a share of the scores an image is seen the more often, so
+that all shares take equally many steps. `qfm_measures.csv` holds what the ledger has no column for:
+on the test images, the sensitivity S to noise of each kind, the standard deviation `sd` of the
+scores by which it is divided, and rho of `aliasing`. The figure, qfm.png, shows both.
+
+`crossing` trains without one of the three collections of BIQ2021 (the first letters of its file
+names) and tests on that one.
 """
 
 from __future__ import annotations
@@ -21,23 +24,26 @@ import torch
 
 import data_download
 from figures import FOLDER, ledger, report, trainings
-from iqa_core import comparisons, qfm
+from iqa_core import comparisons, evaluate, qfm
 from iqa_core.data import Dataset
 from iqa_core.qfm_noise import aliasing, describe, sensitivity
 from lesson import plot
 
 PAPER = "QFM-IQM"
 DATASET = "biq2021"
-SEEDS = {"quick": range(5), "full": range(10)}
-IMAGES = {"quick": 1500, "full": 10**9}  # at most so many
+COLLECTIONS = ("ss01", "ss02", "ss03")
+OTHERS = ("cid22", "tid2013-kodak")  # sets whose images are learnt from without their scores
+SEEDS = range(10)
+IMAGES = {"quick": 3000, "full": 10**9}  # at most so many
 CONFIGS = {"quick": qfm.QUICK, "full": qfm.QFMConfig()}
-VISITS = {"quick": 0.5, "full": 10}  # crops an epoch x share of the scores, for shares below one
-SHARES = (0.1, 0.25, 0.5)
+SHARES = (0.05, 0.1, 0.25, 0.5)
+FEW = 0.1  # the share with which other unlabelled sets are tried
 RULES = ("v1", "random", "gaussian")  # controls of the rule v3
 NOISE = {"alpha": 1.0, "tau_q": 0.1, "tau_s": qfm.QUICK.tau_s}  # equal for all that is measured
 MEASURES = FOLDER / "qfm_measures.csv"
 FULL = "consistency v3"
 UNLABELLED = f"unlabelled from {DATASET}"
+TRAINED_KEY = f"{FULL}, key of the trained summary"
 
 
 class Measured(qfm.QFMIQM):
@@ -83,22 +89,65 @@ def methods(mode: str) -> dict[str, Measured]:
     configs = {"baseline": dataclasses.replace(config, lambda1=0.0), FULL: config}
     for rule in RULES:
         configs[f"consistency {rule}"] = dataclasses.replace(config, rule=rule)
+    if config.key == "encoder":
+        configs[TRAINED_KEY] = dataclasses.replace(config, key="summary")
     arms = {name: Measured(name, each) for name, each in configs.items()}
     for share in reversed(SHARES):
-        few = dataclasses.replace(config, labels=share, crops_per_epoch=round(VISITS[mode] / share))
+        few = dataclasses.replace(config, labels=share,
+                                  crops_per_epoch=round(config.crops_per_epoch / share))
         baseline = with_share("baseline", share)
         consistency = with_share(FULL, share)
         extended = f"{consistency}, {UNLABELLED}"
         arms[baseline] = Measured(baseline, dataclasses.replace(few, lambda1=0.0))
         arms[consistency] = Measured(consistency, few)
         arms[extended] = Measured(extended, few, everything)
+        if share == FEW:
+            for name in set(OTHERS) & set(data_download.available()):
+                extended = f"{consistency}, unlabelled from {name}"
+                arms[extended] = Measured(extended, few, data_download.load(name).thin(1000))
     return arms
 
 
 def scores(mode: str) -> None:
     """Everything on every split."""
     arms = list(methods(mode).values())
-    trainings.train_all(arms, DATASET, IMAGES[mode], SEEDS[mode], mode)
+    trainings.train_all(arms, DATASET, IMAGES[mode], SEEDS, mode)
+
+
+def apart(collection: str, mode: str) -> tuple[Dataset, Dataset]:
+    """BIQ2021 without one of its collections, and that one."""
+    everything = data_download.load(DATASET).thin(IMAGES[mode])
+    inside = everything.table["image"].str.contains(f"/{collection} ", regex=False).to_numpy()
+    parts = []
+    for name, mine in ((f"{DATASET} without {collection}", ~inside),
+                       (f"{DATASET} only {collection}", inside)):
+        table = everything.table[mine].assign(split="")
+        parts.append(Dataset(name, table, everything.root, everything.card))
+    return tuple(parts)
+
+
+def crossed(job: tuple) -> None:
+    """One training on one split without a collection, judged there and on that collection."""
+    method, collection, seed, mode = job
+    without, only = apart(collection, mode)
+    ledger.append(evaluate.run(method, without, [seed], mode, others=[only]))
+
+
+def crossing(mode: str) -> None:
+    """The baseline and the method, each without one of the three collections."""
+    every = methods(mode)
+    rows = ledger.read()
+    rows = rows[rows["mode"] == mode]
+    jobs = []
+    for seed in SEEDS:
+        for collection in COLLECTIONS:
+            there = rows[rows["dataset"] == f"{DATASET} only {collection}"]
+            for name in ("baseline", FULL):
+                if seed not in set(trainings.rows_of(there, every[name])["seed"]):
+                    plain = qfm.QFMIQM(every[name].config)
+                    jobs.append((plain, collection, seed, mode))
+    for _ in trainings.side_by_side(crossed, jobs):
+        pass
 
 
 def judged(mode: str) -> dict[str, pd.DataFrame]:
@@ -123,6 +172,11 @@ def claims(mode: str) -> None:
 
     def test(name: str, text: str, measure: str, with_it: pd.DataFrame,
              without: pd.DataFrame) -> None:
+        seeds = set(with_it["seed"]) & set(without["seed"])
+        if len(seeds) < 2:
+            print(f"qfm-iqm {name}: no two splits of both arms yet, so nothing is claimed")
+            return
+        with_it, without = (rows[rows["seed"].isin(seeds)] for rows in (with_it, without))
         effect = comparisons.compare(with_it, without)
         report.claim(f"qfm-iqm {name}", PAPER, text, DATASET, measure, effect, remark)
 
@@ -132,6 +186,9 @@ def claims(mode: str) -> None:
              of("baseline", f"S {noise}"))
     test("a rho", "consistency lowers aliasing", f"rho, ({FULL}) - (baseline)", of(FULL, "rho"),
          of("baseline", "rho"))
+    if TRAINED_KEY in rows:
+        test("b key", "a key of the frozen encoder beats one of the trained summary",
+             "SRCC, (frozen) - (trained)", rows[FULL], rows[TRAINED_KEY])
     test("b steady", "training with matched noise is steadier than with random noise",
          f"-S v3, ({FULL}) - (random)", of(FULL, "S v3"), of("consistency random", "S v3"))
     for rule in RULES:
@@ -149,11 +206,24 @@ def claims(mode: str) -> None:
              "SRCC, (full) - (baseline)", extended, baseline)
         test(f"d {share:.0%}", f"unlabelled images help, {few}",
              f"SRCC, ({FULL} + unlabelled) - ({FULL})", extended, consistency)
-        # both in order of seeds
-        gain = extended["srcc"].to_numpy() - baseline["srcc"].to_numpy()
-        gains[share] = extended.assign(srcc=gain)
+        gains[share] = extended.merge(baseline[["seed", "srcc"]], on="seed", suffixes=("", "_0"))
+        gains[share]["srcc"] -= gains[share].pop("srcc_0")
     fewest = min(SHARES)
     most = max(SHARES)
+    for name in OTHERS:
+        extended = f"{with_share(FULL, FEW)}, unlabelled from {name}"
+        if extended in rows:
+            test(f"d {name}", f"unlabelled images of {name} help, {FEW:.0%} of the scores",
+                 f"SRCC, ({FULL} + unlabelled) - ({FULL})", rows[extended],
+                 rows[with_share(FULL, FEW)])
+    every = methods(mode)
+    written = ledger.read()
+    written = written[(written["mode"] == mode) & (written["epoch"] == "last")]
+    for collection in COLLECTIONS:
+        there = written[written["dataset"] == f"{DATASET} only {collection}"]
+        test(f"e {collection}", f"consistency helps on an unseen collection, {collection}",
+             f"SRCC, ({FULL}) - (baseline)", trainings.rows_of(there, every[FULL]),
+             trainings.rows_of(there, every["baseline"]))
     test("c few", "the fewer the scores, the more it gains",
          f"gain with {fewest:.0%} - gain with {most:.0%}", gains[fewest], gains[most])
 
@@ -202,4 +272,4 @@ def figure(mode: str) -> None:
 
 
 if __name__ == "__main__":
-    trainings.main({"scores": scores, "claims": claims, "figure": figure})
+    trainings.main({"scores": scores, "crossing": crossing, "claims": claims, "figure": figure})
