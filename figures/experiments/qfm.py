@@ -25,7 +25,7 @@ import torch
 import data_download
 from figures import FOLDER, ledger, report, trainings
 from iqa_core import comparisons, evaluate, qfm
-from iqa_core.data import Dataset
+from iqa_core.data import Dataset, DatasetError
 from iqa_core.qfm_noise import aliasing, describe, sensitivity
 from lesson import plot
 
@@ -102,9 +102,14 @@ def methods(mode: str) -> dict[str, Measured]:
         arms[consistency] = Measured(consistency, few)
         arms[extended] = Measured(extended, few, everything)
         if share == FEW:
-            for name in set(OTHERS) & set(data_download.available()):
+            for name in OTHERS:
+                try:
+                    unlabelled = data_download.load(name).thin(1000)
+                except DatasetError as error:
+                    print(f"{name} is left out: {error}")
+                    continue
                 extended = f"{consistency}, unlabelled from {name}"
-                arms[extended] = Measured(extended, few, data_download.load(name).thin(1000))
+                arms[extended] = Measured(extended, few, unlabelled)
     return arms
 
 
