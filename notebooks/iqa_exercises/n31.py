@@ -16,11 +16,11 @@ from iqa_exercises import Choice, Exercise
 def match(own: Records, bank: Records, tau_q: float, tau_s: float, draw: torch.Tensor) -> tuple:
     """Rule v3: for each image a partner of similar quality that shows something else.
 
-    A record j fits image i in quality if |label_i - label_j| <= tau_q, and in content if the cosine
-    of their keys is <= tau_s. Records with the id of the image itself are never taken. Of those that
-    fit in both take the one with the smallest draw[i, j]. If none fits in both, take the smallest
-    cosine among those of fitting quality. If there is none either, take the smallest cosine among
-    the max(1, round(0.05 M)) records of nearest quality. You may loop over the images.
+    Record j fits image i in quality if |label_i - label_j| <= tau_q, and in content if the cosine
+    of their keys is <= tau_s. Records with the id of image i are never taken. Of those that fit in
+    both, take the one with the smallest draw[i, j]. If there is none, take the smallest cosine
+    among those that fit in quality. If there is none either, take the smallest cosine among the
+    max(1, round(0.05 M)) records of nearest quality. You may loop over the images.
 
     own: records of B images; bank: M records; draw: (B, M), random numbers. Keys have length 1.
     Returns index (B,) into the bank, and matched (B,): False, with index 0, where the bank holds no
@@ -315,14 +315,13 @@ def step_loss(net: qfm.Network, batch: dict, memory, noise_for: Callable, pertur
               consistency: Callable, config: qfm.QFMConfig) -> torch.Tensor:
     """The loss of a batch, L_q + lambda1 L_qcc. Then the batch goes into the memory.
 
-    The features are net.features(batch["maps"]), the scores y net.score(features). L_q is
-    F.smooth_l1_loss of y and batch["score"]. The records of the batch are Records.of(features,
-    batch["score"], batch["row"], keys), with keys = net.keys(batch["maps"], features). While
-    memory.records is None there is no L_qcc. Otherwise noise_for(features, records of the batch,
-    memory.records) gives noise and matched, net.score(perturb(features, noise, config.alpha)) the
-    perturbed scores, and consistency(perturbed scores, y, matched, config.beta) is L_qcc.
+    L_q = smooth L1 of y and batch["score"], where y = net.score(net.features(batch["maps"])).
+    L_qcc = consistency(scores with noise, y, matched, config.beta), 0 while memory.records is None.
+    The scores with noise are those of perturb(features, noise, config.alpha), and noise_for(
+    features, records of the batch, memory.records) gives noise and matched. The records of the
+    batch are Records.of(features, batch["score"], batch["row"], net.keys(batch["maps"], features)).
 
-    memory: has records and add(records). config: has alpha, beta (of both losses) and lambda1.
+    memory: has records, and add(records). config: has alpha, lambda1, and beta of both losses.
     Returns one number.
     """
     features = net.features(batch["maps"])
@@ -474,7 +473,8 @@ def pseudo_labels_unit(net, maps, labels):
     """The scores are clipped to 0 and 1. The human scores that the teacher saw span less: clip to
     their range."""
     with torch.no_grad():
-        return torch.stack([net.head(maps.image(row)).mean() for row in range(len(maps))]).clip(0, 1)
+        scores = [net.head(maps.image(row)).mean() for row in range(len(maps))]
+    return torch.stack(scores).clip(0, 1)
 
 
 def pseudo_labels_stretched(net, maps, labels):
