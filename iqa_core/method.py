@@ -207,7 +207,9 @@ class Method:
     @property
     def plan(self) -> CropPlan:
         """The crops of an image that are looked at."""
-        return CropPlan(self.config.crop, self.config.positions, self.config.test_crops)
+        c = self.config
+        count = 5 if c.positions == "five" else c.test_crops
+        return CropPlan(c.crop, c.positions, count)
 
     def maps(self, dataset: Dataset, references: bool) -> FrozenMaps:
         """The frozen maps of a dataset."""
