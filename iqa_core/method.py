@@ -207,7 +207,9 @@ class Method:
     @property
     def plan(self) -> CropPlan:
         """The crops of an image that are looked at."""
-        return CropPlan(self.config.crop, self.config.positions, self.config.test_crops)
+        c = self.config
+        count = 5 if c.positions == "five" else c.test_crops
+        return CropPlan(c.crop, c.positions, count)
 
     def maps(self, dataset: Dataset, references: bool) -> FrozenMaps:
         """The frozen maps of a dataset."""
@@ -235,7 +237,8 @@ class Method:
         net = self.fitted().eval()
         if self.config.frozen and not self.needs_crops:
             maps = self.maps(dataset, references=task == "FR")
-            return np.array([self._of_maps(net, maps, row, task) for row in range(len(dataset))])
+            rows = torch.arange(len(dataset)).split(4)  # faster than one at a time
+            return np.concatenate([self._of_maps(net, maps, few.tolist(), task) for few in rows])
         scores = []
         for row in progress(range(len(dataset)), f"scores of {dataset.name}"):
             if task == "FR":
@@ -245,13 +248,15 @@ class Method:
                 scores.append(self._of_crops(dataset.image(row)[None], None).item())
         return np.array(scores)
 
-    def _of_maps(self, net: nn.Module, maps: FrozenMaps, row: int, task: str) -> float:
-        """Mean score over the crops of an image."""
-        image = [m.to(self.device) for m in maps.image(row)]
-        reference = None
-        if task == "FR":
-            reference = [m.to(self.device) for m in maps.reference(row)]
-        return net.head(image, reference).float().mean().item()
+    def _of_maps(self, net: nn.Module, maps: FrozenMaps, rows: list[int], task: str) -> np.ndarray:
+        """Mean score over the crops of each image, (rows,)."""
+
+        def joined(of_row: Callable[[int], list[Tensor]]) -> list[Tensor]:
+            return [torch.cat(same).to(self.device) for same in zip(*map(of_row, rows))]
+
+        reference = joined(maps.reference) if task == "FR" else None
+        scores = net.head(joined(maps.image), reference)  # (rows crops,)
+        return scores.double().view(len(rows), -1).mean(1).cpu().numpy()
 
     def score(self, x: Tensor, x_ref: Tensor | None = None) -> Tensor:
         """Images, and maybe references, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER.
