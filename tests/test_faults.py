@@ -21,8 +21,8 @@ from iqa_core import baselines, data, dri, dri_stages, images, qfm, reiqa_pairs,
 END_TO_END = {"encoder": "test_efficientnet", "weights": "random", "frozen": False, "side": 0, "crop": 32, "epochs": 3,
               "batch": 4}
 YOTO = dataclasses.replace(yoto.SMOKE, **END_TO_END, spread=False, width=8)
-QFM = dataclasses.replace(qfm.SMOKE, **END_TO_END, spread=False, width=8, heads=2, memory=16, consistency_start=1,
-                          positions="random", test_crops=2)
+QFM = dataclasses.replace(qfm.SMOKE, **END_TO_END, spread=False, width=8, heads=2, memory=16, key="summary",
+                          consistency_start=1, positions="random", test_crops=2)
 DRI = dataclasses.replace(dri.SMOKE, **END_TO_END, trunk=(4, 8, 16, 32), width=16, contents=2, degradations=2, patch=32,
                           restorer_width=4, extractor_steps=6, restorer_steps=6, joint=True, rs="ratio align")
 MOCO = dataclasses.replace(reiqa_pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_picture=1, dim=8,
