@@ -177,7 +177,8 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(dataset, tmp
 
 # --- scores -----------------------------------------------------------------------------------------------------
 
-@BOTH
+@pytest.mark.parametrize("config", [TINY, dataclasses.replace(FROZEN, readout="places"), FROZEN],
+                         ids=["end to end", "frozen maps, places", "frozen maps, pooled"])
 @pytest.mark.parametrize("positions, crops", [("five", 5), ("random", 3)])
 def test_score_predict_and_predictions_agree(positions, crops, config, dataset):
     method = fitted(dataset, dataclasses.replace(config, positions=positions, test_crops=crops))
@@ -188,15 +189,14 @@ def test_score_predict_and_predictions_agree(positions, crops, config, dataset):
     for task, references in (("NR", []), ("FR", [x_ref])):
         one_by_one = [method.score(x[i:i + 1], *(r[i:i + 1] for r in references)).item() for i in range(len(test))]
         assert np.allclose(method.score(x, *references), one_by_one, atol=1e-4) and len(set(one_by_one)) > 1
-        assert np.allclose(found[task, "last"], one_by_one, atol=5e-4)
-        if config.frozen:  # the maps on disk have half precision, and nothing else differs
+        if config is not FROZEN:  # the pooled readout makes more of the rounding of maps on disk
+            assert np.allclose(found[task, "last"], one_by_one, atol=1e-4)
+        if config.frozen:  # those have half precision, and nothing else differs
             with torch.inference_mode():
                 for i, score in enumerate(found[task, "last"]):
                     crops = [method.plan.cut(part[i:i + 1])[:, 0] for part in (x, *references)]
                     maps = [[m.half() for m in method.net.encoder(part)] for part in crops]
                     assert method.net.head(*maps).mean().item() == pytest.approx(score, abs=1e-5)
-        else:
-            assert np.allclose(found[task, "last"], one_by_one, atol=1e-4)
     assert np.array_equal(method.predict(test), found["NR", "last"])
     last = {key: value.clone() for key, value in method.net.state_dict().items()}
     method.net.load_state_dict(method.best["module"])
