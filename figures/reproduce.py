@@ -8,8 +8,8 @@ was stopped goes on from its ledger.
     python -m figures.reproduce             what `make reproduce` does
     python -m figures.reproduce results     what `make results` does: the rows of finished quick and
                                             full runs go into figures/ledger.csv, RESULTS and
-                                            figures are rendered from it, and the table of
-                                            datasets in README from the cards
+                                            figures are rendered from it, and the papers' main
+                                            claims in README
 """
 
 from __future__ import annotations
@@ -59,6 +59,13 @@ def comparison(path: Path | None = None, mode: str = "quick") -> pd.DataFrame:
     table = rows.groupby(["name", "dataset"])["srcc"].agg(text).unstack()
     order = [name for name, _ in results.SHOWN.values()]
     return table.reindex(order).dropna(how="all").fillna("").reset_index(names="SRCC")
+
+
+def main_claims() -> pd.DataFrame:
+    """The primary claim of each paper, with its effect and verdict."""
+    table = ledger.claims(FOLDER / "claims.csv")
+    table["verdict"] = table["verdict"].str.split(";").str[0]
+    return table.loc[table["kind"] == "primary", ["paper", "claim", "effect", "verdict"]]
 
 
 def prepare(mode: str) -> dict[str, data.Dataset]:
@@ -124,7 +131,7 @@ def publish() -> int:
             rows = ledger.read(path)
             ledger.append(rows, FOLDER / "ledger.csv")
             print(f"{len(rows)} rows of {path}")
-    report.stamp(README, "datasets", data_download.overview().reset_index())
+    report.stamp(README, "claims", main_claims())
     report.stamp(RESULTS, "comparison", comparison())
     report.stamp(RESULTS, "ledger", ledger.leaderboard(FOLDER / "ledger.csv"))
     report.stamp(RESULTS, "claims", ledger.claims(FOLDER / "claims.csv"))

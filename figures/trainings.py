@@ -127,24 +127,44 @@ def rows_of(rows: pd.DataFrame, method) -> pd.DataFrame:
 
 def train(job: tuple) -> None:
     """One training on one split, judged into the ledger."""
-    method, name, at_most, seed, mode = job
-    rows = evaluate.run(method, data_download.load(name).thin(at_most), [seed], mode)
+    method, name, at_most, seed, repeat, mode = job
+    rows = evaluate.run(method, data_download.load(name).thin(at_most), [seed], mode,
+                        repeats=[repeat])
     ledger.append(rows)
     columns = ["method", "variant", "task", "epoch", "dataset", "seed", "srcc", "minutes"]
     print(rows[columns].round(3).to_string(header=False, index=False), flush=True)
 
 
-def train_all(methods: list, name: str, at_most: int, seeds: Iterable[int], mode: str) -> None:
-    """Every method on every split of at most so many images, without those that the ledger has."""
+def train_all(methods: list, name: str, at_most: int, seeds: Iterable[int], mode: str,
+              repeats: int = 1) -> None:
+    """Every method so often on every split of at most so many images, without what the ledger
+    has."""
     rows = rows_on(name, at_most, mode)
-    done = [set(rows_of(rows, method)["seed"]) for method in methods]
+    mine = [rows_of(rows, method) for method in methods]
+    done = [set(zip(each["seed"], each["repeat"])) for each in mine]
     jobs = []
-    for seed in seeds:
-        for method, seeds_done in zip(methods, done):
-            if seed not in seeds_done:
-                jobs.append((method, name, at_most, seed, mode))
+    for repeat in range(repeats):
+        for seed in seeds:
+            for method, trainings_done in zip(methods, done):
+                if (seed, repeat) not in trainings_done:
+                    jobs.append((method, name, at_most, seed, repeat, mode))
     for _ in side_by_side(train, jobs):
         pass
+
+
+def in_both(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of two arms the rows of the trainings that both have, equally many on each split.
+
+    >>> a = pd.DataFrame({"seed": [0, 0, 1, 1], "repeat": [0, 1, 0, 1]})
+    >>> [len(rows) for rows in in_both(a, a[:3])]
+    [2, 2]
+    """
+    number = ["seed", "repeat"]
+    both = a[number].merge(b[number])
+    on_each = both.groupby("seed").size()
+    if len(both):
+        both = both[both["repeat"] < on_each.min()]
+    return a.merge(both, on=number), b.merge(both, on=number)
 
 
 def main(steps: dict[str, Callable[[str], None]]) -> None:

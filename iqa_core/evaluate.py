@@ -131,7 +131,7 @@ def _is_plain(value) -> bool:
 
 
 def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: str = "",
-        others: Iterable[data.Dataset] = (), repeats: int = 1) -> pd.DataFrame:
+        others: Iterable[data.Dataset] = (), repeats: int | Iterable[int] = 1) -> pd.DataFrame:
     """Train and test a method on seeded splits; one row a split, training and kind of score.
 
     A method with `fit(train, val)` is copied, as it was handed in, before each training: nothing
@@ -151,7 +151,8 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
         mode: "smoke", "quick", "full", or "" outside the notebooks.
         others: other sets. What was trained on a split of `dataset` is tested on the test part of
             the same seed of each as well; `trained_on` of such a row is the name of `dataset`.
-        repeats: trainings on each split, with torch seeds of their own (`training_seed`).
+        repeats: how many trainings on each split, with torch seeds of their own (`training_seed`);
+            or the numbers of those that are wanted, such as [1, 2] where 0 is done.
 
     Returns:
         DataFrame with the columns
@@ -185,7 +186,8 @@ def run(method, dataset: data.Dataset, seeds: Iterable[int] = range(10), mode: s
     others = list(others)
     if not seeds:
         raise ValueError("There is no seed, so there is nothing to run: give seeds=[0] at least.")
-    trainings = [(seed, repeat) for seed in seeds for repeat in range(repeats)]
+    numbers = range(repeats) if isinstance(repeats, int) else list(repeats)
+    trainings = [(seed, repeat) for seed in seeds for repeat in numbers]
     learns = hasattr(method, "fit")
     folds = small_tables.folds_needed(dataset)
     if folds:

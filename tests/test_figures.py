@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from figures import FOLDER
-from figures.plots import architecture, claims, diagram, distortion_gallery, results
+from figures.plots import (
+    architecture, claims, diagram, distortion_gallery, equal_psnr, results)
 
 BOUND = 1.0  # of 255 grey values, of the worst tile
-DRAWERS = [architecture, results, claims, distortion_gallery]
+DRAWERS = [architecture, results, claims, distortion_gallery, equal_psnr]
 MODULES = sorted(".".join(path.relative_to(FOLDER.parent).with_suffix("").parts)
                  for path in FOLDER.rglob("*.py") if path.stem != "__init__")
 

@@ -30,9 +30,15 @@ def test_environment_and_pyproject_agree():
         assert re.search(rf"^ *- {re.escape(package)} +# \w+", text, re.M), f"{package} has no reason beside it"
 
 
-def test_readme_shows_the_cards_and_every_card_can_be_read_or_brought():
+def test_readme_fits_on_few_screens():
+    text = (ROOT / "README.md").read_text("utf-8")
+    words = re.findall(r"\w[^\s|]*", re.sub(r"\]\([^)]*\)", "]", text))
+    assert len(words) <= 1000
+
+
+def test_the_cards_are_shown_and_every_card_can_be_read_or_brought():
     table = report.markdown(data_download.overview().reset_index())
-    assert f"<!-- datasets:start -->\n{table}\n<!-- datasets:end -->" in (ROOT / "README.md").read_text("utf-8")
+    assert table in (ROOT / "notebooks" / "course" / "datasets.md").read_text("utf-8")
     for name, card in data_download.cards().items():
         assert card.licence and card.citation and name in layouts.LAYOUTS or card.needs == "your files"
         assert card.made or card.by_hand and card.source

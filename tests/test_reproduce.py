@@ -176,7 +176,8 @@ def test_results_are_rendered_by_an_explicit_command(monkeypatch, tmp_path, caps
 
 
 def test_the_committed_documents_are_what_the_command_renders(tmp_path):
-    tables = [("figures/RESULTS.md", "comparison", reproduce.comparison()),
+    tables = [("README.md", "claims", reproduce.main_claims()),
+              ("figures/RESULTS.md", "comparison", reproduce.comparison()),
               ("figures/RESULTS.md", "ledger", ledger.leaderboard(ROOT / "figures" / "ledger.csv")),
               ("figures/RESULTS.md", "claims", ledger.claims(ROOT / "figures" / "claims.csv"))]
     for document, name, table in tables:

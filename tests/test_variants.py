@@ -1,4 +1,4 @@
-"""Four variants of fifteen lines at most, as README shows them: each is run here on a small set."""
+"""Four variants of fifteen lines at most, as the guide shows them: each is run here on a small set."""
 
 import ast
 import dataclasses
@@ -11,8 +11,8 @@ import pytest
 from iqa_core import data
 from iqa_core.yoto import SMOKE, YOTO
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
-SECTION = README.split("## Your own variant")[1].split("\n## ")[0]
+GUIDE = (Path(__file__).parent.parent / "notebooks" / "guide.md").read_text("utf-8")
+SECTION = GUIDE.split("## Your own variant")[1].split("\n## ")[0]
 BLOCKS = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
 NAMES = ["attention", "loss", "encoder", "dataset"]
 
@@ -27,14 +27,14 @@ def lines(code: str) -> list[str]:
     return [line for line in code.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def test_readme_shows_four_variants_of_fifteen_lines_at_most():
+def test_the_guide_shows_four_variants_of_fifteen_lines_at_most():
     assert len(BLOCKS) == len(NAMES)
     assert all(3 <= len(lines(block)) <= 15 for block in BLOCKS)
     assert all(ast.parse(block) for block in BLOCKS)
 
 
 @pytest.mark.parametrize("name, block", [*zip(NAMES, BLOCKS)], ids=NAMES)
-def test_a_variant_trains_as_it_stands_in_readme(name, block, parts, tmp_path, monkeypatch):
+def test_a_variant_trains_as_it_stands_in_the_guide(name, block, parts, tmp_path, monkeypatch):
     """Only its config is made smaller, and the folder of its dataset is one that exists."""
     train, val, test = parts
     monkeypatch.chdir(train.root)
@@ -42,7 +42,7 @@ def test_a_variant_trains_as_it_stands_in_readme(name, block, parts, tmp_path, m
     space = {"train": train, "val": val, "QUICK": small,
              "table": train.table[["image", "raw_score"]].set_axis(["file", "mos"], axis=1)}
     block = block.replace("import QUICK, ", "import ")
-    exec(compile(block, f"README, {name}", "exec"), space)
+    exec(compile(block, f"guide, {name}", "exec"), space)
     method = space["method"]
     scores = method.predict(test)
     assert scores.shape == (len(test),) and np.isfinite(scores).all()

@@ -177,11 +177,10 @@ def claims(mode: str) -> None:
 
     def test(name: str, text: str, measure: str, with_it: pd.DataFrame,
              without: pd.DataFrame) -> None:
-        seeds = set(with_it["seed"]) & set(without["seed"])
-        if len(seeds) < 2:
+        with_it, without = trainings.in_both(with_it, without)
+        if with_it["seed"].nunique() < 2:
             print(f"qfm-iqm {name}: no two splits of both arms yet, so nothing is claimed")
             return
-        with_it, without = (rows[rows["seed"].isin(seeds)] for rows in (with_it, without))
         effect = comparisons.compare(with_it, without)
         report.claim(f"qfm-iqm {name}", PAPER, text, DATASET, measure, effect, remark)
 

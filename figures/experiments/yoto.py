@@ -3,10 +3,11 @@
     python -m figures.experiments.yoto [scores] [claims]
 
 A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `yoto.QUICK`, full the
-paper's settings, both on 10 splits. `yoto_measures.csv` holds what the ledger has no column for: on
-the test images, SRCC with a wrong reference, one of another content; `shift`, how far a wrong
-reference moves a score on average, in standard deviations of the scores; and `keys`, how many of 64
-keys a query uses on average in the third stage (exp of the entropy of its weights).
+paper's settings, both on 10 splits. `yoto_measures.csv` holds what the ledger has no column for, by
+the torch seed of each training: on the test images, SRCC with a wrong reference, one of another
+content; `shift`, how far a wrong reference moves a score on average, in standard deviations of the
+scores; and `keys`, how many of 64 keys a query uses on average in the third stage (exp of the
+entropy of its weights).
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ WITHOUT_REFERENCES = {"quick": yoto.AUTHENTIC, "full": yoto.YOTOConfig(task="nr"
 REMARKS = {"quick": "lite0 from ImageNet, frozen, width and crops small, few epochs on a CPU",
            "full": ""}
 MEASURES = FOLDER / "yoto_measures.csv"
+REPEATED = ("reference subtracted", "nr alone", "reference answers", "plain difference",
+            "squared error alone")  # trained twice on each split
+REPEATS = 2
 ABOUT_THE_REFERENCE = ("reference asks", "reference answers", "reference subtracted",
                        "plain difference", "none", "fr alone", "nr alone")
 
@@ -140,7 +144,11 @@ def methods(mode: str) -> dict[str, Measured]:
 
 def scores(mode: str) -> None:
     """The arms that differ in their use of the reference, metrics on the same images, a set that
-    has no references, and last the parts left out."""
+    has no references, the parts left out, and last a second training of some arms.
+
+    One training a split left open whether these arms differ, because trainings on the same split
+    differ as well. A second one tells the two apart, see `comparisons.compare`.
+    """
     at_most = IMAGES[mode]
     tid = data_download.load(DATASET).thin(at_most[DATASET])
     for metric in ("psnr", "ssim", "ms_ssim"):
@@ -152,6 +160,8 @@ def scores(mode: str) -> None:
         method = yoto.YOTO(WITHOUT_REFERENCES[mode])
         trainings.train_all([method], NO_REFERENCES, at_most[NO_REFERENCES], SEEDS, mode)
     trainings.train_all(list(every.values()), DATASET, len(tid), SEEDS, mode)
+    repeated = [method for name, method in every.items() if name in REPEATED]
+    trainings.train_all(repeated, DATASET, len(tid), SEEDS, mode, REPEATS)
 
 
 def claims(mode: str) -> None:
@@ -169,17 +179,17 @@ def claims(mode: str) -> None:
     def wrong(arm: str) -> pd.DataFrame:
         """Rows in which the SRCC with a wrong reference stands where SRCC does."""
         mine = of(arm, "FR")
-        values = measures[measures["variant"] == arm].merge(mine[["seed", "n"]])
-        return mine.assign(srcc=mine["seed"].map(values.set_index("seed")["wrong"]))
+        values = measures[(measures["variant"] == arm) & measures["n"].isin(mine["n"])]
+        seeds = [evaluate.training_seed(*each) for each in zip(mine["seed"], mine["repeat"])]
+        return mine.assign(srcc=values.set_index("seed")["wrong"].reindex(seeds).to_numpy())
 
     def test(name: str, text: str, measure: str, with_it: pd.DataFrame, without: pd.DataFrame,
              remark: str = "") -> None:
-        seeds = set(with_it["seed"]) & set(without["seed"])
-        if len(seeds) < 2:
+        with_it, without = trainings.in_both(with_it, without)
+        if with_it["seed"].nunique() < 2:
             print(f"yoto {name}: no two splits of both arms yet, so nothing is claimed")
             return
-        pair = [rows[rows["seed"].isin(seeds)] for rows in (with_it, without)]
-        effect = comparisons.compare(*pair)
+        effect = comparisons.compare(with_it, without)
         remarks = "; ".join(part for part in (REMARKS[mode], remark) if part)
         report.claim(f"yoto {name}", PAPER, text, DATASET, measure, effect, remarks)
 

@@ -6,6 +6,7 @@
 from pathlib import Path
 
 import data_download
+from figures import report
 from iqa_core import data
 
 PATH = Path(__file__).with_name("datasets.md")
@@ -17,7 +18,12 @@ Rendered from `data_download/registry.toml` by `python notebooks/course/cards.py
 Range and direction are those of the published score. Loading turns every score into [0, 1], higher = better, and keeps
 the raw one beside it ([notebook 02](../02_distortions_and_data.ipynb), section 4). "Seeded" splits are drawn by
 `iqa_core.data.splits`: 70 % train, 10 % validate, 20 % test, and no content lies in two parts. `python -m data_download
-list` says which sets are here; the folder that holds them is named by `IQA_DATA`.
+list` says which sets are here; the folder that holds them is named by `IQA_DATA`, and all of them lie below it.
+
+What a set needs: *nothing*, it is made on your machine; *download*, `python -m data_download get NAME` does it; *form*, the
+owner wants to know you first, and `get` then says which file to place where; *by hand*, the card says where it is.
+`IQA_MIRROR` names another place to download from: a server of your own, or a folder on a stick. The scores of most rated
+sets come with the kit, so there are lessons without an image: `data_download.load("kadid10k", images=False)`.
 """
 
 # What no field of the registry says and has misled people.
@@ -84,8 +90,10 @@ def card_table(card: data.Card, scores: str) -> str:
 
 def render() -> str:
     """The text of datasets.md."""
-    scores = data_download.overview()["scores"]
-    return "\n\n".join([HEAD.strip(), *(card_table(card, scores[name]) for name, card in data_download.cards().items())]) + "\n"
+    overview = data_download.overview()
+    scores = overview["scores"]
+    table = report.markdown(overview.reset_index())
+    return "\n\n".join([HEAD.strip(), table, *(card_table(card, scores[name]) for name, card in data_download.cards().items())]) + "\n"
 
 
 if __name__ == "__main__":
