@@ -133,7 +133,7 @@ def _expect_patches(config: QFMConfig, patch: int) -> None:
 
 
 QUICK = QFMConfig(encoder="tf_efficientnet_lite0", frozen=True, side=8, spread=True, width=96,
-                  heads=4, scale=1.0, key="encoder", tau_s=0.25, memory=256, crop=224,
+                  heads=4, scale=1.0, key="encoder", tau_s=0.25, memory=256, crop=256,
                   crops_per_epoch=1, epochs=12, batch=32, lr=3e-4, warmup=0.6, schedule="cosine",
                   clip=1.0, positions="five")
 SMOKE = dataclasses.replace(QUICK, width=32, memory=64, crop=64, epochs=8, batch=8, lr=1e-3)
