@@ -3,6 +3,7 @@
 # make test        sets everything up, runs all tests and all notebooks
 # make lab         opens the notebooks in JupyterLab, in quick mode
 # make bench       times the kit beside its peers
+# make rehearse    goes through the papers' settings on the CPU, two steps each, and says what a GPU will need
 # MODE=smoke|quick|full (or IQA_MODE) says how much is computed; IQA_DATA=folder says where datasets lie.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := .venv/bin
 # Threads that wait should sleep: spinning ones slow everything down many times when the machine has other work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: reproduce results test lab bench clean
+.PHONY: reproduce results test lab bench rehearse clean
 .DEFAULT_GOAL := reproduce
 
 # A person who opens a notebook wants what its text describes (quick); `make reproduce` alone is a run-through (smoke).
@@ -38,6 +39,10 @@ bench: .venv/ready
 	$(BIN)/python -m figures.bench.distortions
 	$(BIN)/python -m figures.bench.pairs
 	$(BIN)/python -m figures.bench.peers
+
+rehearse: export IQA_MODE := full
+rehearse: .venv/ready
+	$(BIN)/python -m figures.rehearse $(METHODS)
 
 # Bytecode is compiled once, here, as pip does: else every process compiles torch again
 # where Python may not write what it compiled (PYTHONDONTWRITEBYTECODE, a folder of somebody else).

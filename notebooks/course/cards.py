@@ -6,7 +6,6 @@
 from pathlib import Path
 
 import data_download
-from figures import report
 from iqa_core import data
 
 PATH = Path(__file__).with_name("datasets.md")
@@ -92,7 +91,9 @@ def render() -> str:
     """The text of datasets.md."""
     overview = data_download.overview()
     scores = overview["scores"]
-    table = report.markdown(overview.reset_index())
+    rows = overview.reset_index().astype(str)
+    lines = [list(rows.columns), ["---"] * len(rows.columns), *rows.values.tolist()]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return "\n\n".join([HEAD.strip(), table, *(card_table(card, scores[name]) for name, card in data_download.cards().items())]) + "\n"
 
 
