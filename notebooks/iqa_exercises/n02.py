@@ -103,10 +103,10 @@ def an_image_and_variance() -> list[tuple]:
 def steps_of(quality: int, table: np.ndarray) -> np.ndarray:
     """The steps of a JPEG quality: the standard's table, scaled.
 
-    scale = 5000 / quality below 50, else 200 - 2 quality; steps = floor((table scale + 50) / 100),
-    and no step is below 1 or above 255. table: (8, 8). Returns (8, 8).
+    scale = floor(5000 / quality) below 50, else 200 - 2 quality; steps = floor((table scale + 50) /
+    100), and no step is below 1 or above 255. table: (8, 8). Returns (8, 8).
     """
-    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.clip(np.floor((table * scale + 50) / 100), 1, 255)
 
 
@@ -117,13 +117,13 @@ def steps_of_one_law(quality, table):
 
 def steps_of_not_clipped(quality, table):
     """A step may be 0, or above 255. The standard allows 1 to 255."""
-    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.floor((table * scale + 50) / 100)
 
 
 def steps_of_not_rounded(quality, table):
     """The steps are no whole numbers. Take the floor, after adding 50."""
-    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.clip(table * scale / 100, 1, 255)
 
 
