@@ -175,16 +175,21 @@ def _difference(outputs: list, task: Exercise, other: Callable) -> str:
 
 def _shown(value) -> str:
     """A value in a few characters, for a message."""
+    if torch.is_tensor(value):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        few = np.array2string(value.ravel()[:4], precision=3, separator=", ")
+        if value.size <= 4 and value.ndim == 1:
+            return few
+        return f"shape {value.shape}, {few.removesuffix(']')}, ...]"
+    if isinstance(value, float):
+        return f"{value:.4g}"
     if callable(value):
         return "a function"
-    if not isinstance(value, (torch.Tensor, np.ndarray)):
-        text = repr(value)
-        return text if len(text) <= 60 else f"{text[:57]}..."
-    array = np.asarray(value.detach().cpu() if torch.is_tensor(value) else value)
-    few = np.array2string(array.ravel()[:4], precision=3, separator=", ")
-    if array.size > 4:
-        few = few.replace("]", ", ...]")
-    return few if array.ndim == 1 and array.size <= 4 else f"{array.shape} {few}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _listed(output) -> list:

@@ -1,4 +1,5 @@
-"""Exercises of notebook 00: PSNR, the rank correlation of two orders, a pair that fools a metric."""
+"""Exercises of notebook 00: PSNR, the rank correlation of two orders, a pair that fools a metric.
+"""
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ def psnr(x: torch.Tensor, x_ref: torch.Tensor) -> torch.Tensor:
 
 
 def psnr_natural(x, x_ref):
-    """This is the natural logarithm. Decibels are made with the logarithm to base 10: torch.log10."""
+    """This is the natural logarithm. Decibels are made with the logarithm to base 10: torch.log10.
+    """
     return -10 * torch.log(((x - x_ref) ** 2).mean())
 
 
@@ -31,7 +33,8 @@ def psnr_not_squared(x, x_ref):
 
 
 def psnr_square_of_mean(x, x_ref):
-    """The mean is taken before the square, so errors upwards and downwards cancel. Square first."""
+    """The mean is taken before the square, so errors upwards and downwards cancel. Square first.
+    """
     return -10 * torch.log10((x - x_ref).mean() ** 2)
 
 
@@ -46,7 +49,8 @@ def two_images() -> list[tuple]:
 
 
 def srcc(rank: np.ndarray, true_rank: np.ndarray) -> float:
-    """Spearman's rank correlation of two orders: 1 - 6 sum(d^2) / (n (n^2 - 1)), d = rank - true_rank.
+    """Spearman's rank correlation of two orders: 1 - 6 sum(d^2) / (n (n^2 - 1)), d = rank -
+    true_rank.
 
     rank, true_rank: (n,), each holds 0 to n - 1 once. Returns a number between -1 and 1.
     """
@@ -90,7 +94,7 @@ def fooled(metric: np.ndarray, score: np.ndarray, tolerance: float) -> tuple[int
     `tolerance`, take the one whose scores differ most. Returns its row numbers, the better first.
     """
     same = np.abs(metric[:, None] - metric) < tolerance  # (N, N)
-    gap = score[:, None] - score                         # (N, N), row minus column
+    gap = score[:, None] - score  # (N, N), row minus column
     better, worse = np.unravel_index((gap * same).argmax(), gap.shape)
     return int(better), int(worse)
 
@@ -121,9 +125,13 @@ def fooled_neighbours(metric, score, tolerance):
     """Only neighbours in the order of the metric are compared. A pair may lie further apart and
     still be within the tolerance."""
     order = metric.argsort()
-    best = max(range(len(order) - 1),
-               key=lambda i: abs(score[order[i]] - score[order[i + 1]])
-               * (metric[order[i + 1]] - metric[order[i]] < tolerance))
+    best = max(
+        range(len(order) - 1),
+        key=lambda i: (
+            abs(score[order[i]] - score[order[i + 1]])
+            * (metric[order[i + 1]] - metric[order[i]] < tolerance)
+        ),
+    )
     a, b = int(order[best]), int(order[best + 1])
     return (a, b) if score[a] > score[b] else (b, a)
 
@@ -135,11 +143,16 @@ def values_and_scores() -> list[tuple]:
 
 EXERCISES = {
     "00.1": Exercise(
-        psnr, [psnr_natural, psnr_sign, psnr_not_squared, psnr_square_of_mean, psnr_factor], two_images),
+        psnr,
+        [psnr_natural, psnr_sign, psnr_not_squared, psnr_square_of_mean, psnr_factor],
+        two_images,
+    ),
     "00.2": Exercise(
-        srcc, [srcc_not_squared, srcc_without_one, srcc_without_n, srcc_mean], two_orders),
+        srcc, [srcc_not_squared, srcc_without_one, srcc_without_n, srcc_mean], two_orders
+    ),
     "00.3": Exercise(
         fooled,
         [fooled_without_tolerance, fooled_swapped, fooled_roles_swapped, fooled_neighbours],
-        values_and_scores),
+        values_and_scores,
+    ),
 }

@@ -1,5 +1,5 @@
-"""Exercises of notebook 01: a mean opinion score, the rounding of JPEG, SSIM, MS-SSIM, ranks, pairs,
-the logistic, and a PSNR that knows where errors hide."""
+"""Exercises of notebook 01: a mean opinion score, the rounding of JPEG, SSIM, MS-SSIM, ranks,
+pairs, the logistic, and a PSNR that knows where errors hide."""
 
 from collections.abc import Callable
 
@@ -30,8 +30,8 @@ def opinion_of_raters(grades):
 
 
 def opinion_spread(grades):
-    """The second result is s, the spread of single grades. A mean of n grades is known better: divide
-    by sqrt(n)."""
+    """The second result is s, the spread of single grades. A mean of n grades is known better:
+    divide by sqrt(n)."""
     return grades.mean(0), grades.std(0, ddof=1)
 
 
@@ -50,10 +50,12 @@ def some_grades() -> list[tuple]:
 
 
 def round_blocks(x: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """What JPEG does: in each block of 8 x 8 pixels, round every frequency to a multiple of its step.
+    """What JPEG does: in each block of 8 x 8 pixels, round every frequency to a multiple of its
+    step.
 
     x: (C, H, W), H and W multiples of 8. steps: (8, 8), the step of each of the 64 frequencies.
-    dctn(blocks, axes=..., norm="ortho") goes over to frequencies, idctn goes back. Returns (C, H, W).
+    dctn(blocks, axes=..., norm="ortho") goes over to frequencies, idctn goes back. Returns (C, H,
+    W).
     """
     C, H, W = x.shape
     blocks = x.reshape(C, H // 8, 8, W // 8, 8).transpose(0, 1, 3, 2, 4)  # (C, H/8, W/8, 8, 8)
@@ -88,8 +90,8 @@ def round_blocks_turned(x, steps):
 
 
 def round_blocks_wrong_blocks(x, steps):
-    """These are no squares of neighbours. After the first reshape the axes are block row, row in the
-    block, block column, column in the block: the two block axes belong together."""
+    """These are no squares of neighbours. After the first reshape the axes are block row, row in
+    the block, block column, column in the block: the two block axes belong together."""
     C, H, W = x.shape
     blocks = x.reshape(C, H // 8, W // 8, 8, 8)
     rounded = np.round(dctn(blocks, axes=(-2, -1), norm="ortho") / steps) * steps
@@ -97,7 +99,8 @@ def round_blocks_wrong_blocks(x, steps):
 
 
 def round_blocks_without_norm(x, steps):
-    """The norm is missing: without norm="ortho" the frequencies have another size than the steps."""
+    """The norm is missing: without norm="ortho" the frequencies have another size than the steps.
+    """
     C, H, W = x.shape
     blocks = x.reshape(C, H // 8, 8, W // 8, 8).transpose(0, 1, 3, 2, 4)
     rounded = np.round(dctn(blocks, axes=(-2, -1)) / steps) * steps
@@ -112,8 +115,8 @@ def an_image_and_steps() -> list[tuple]:
 def ssim_terms(x: torch.Tensor, x_ref: torch.Tensor, local_mean: Callable) -> tuple:
     """The luminance and the contrast-structure term of SSIM at every place.
 
-    local_mean: (B, C, H, W) -> (B, C, H-10, W-10), means over the window. c1 = 0.01^2, c2 = 0.03^2.
-    x, x_ref: (B, C, H, W). Returns l and cs, each (B, C, H-10, W-10).
+    local_mean: (B, C, H, W) -> (B, C, H-10, W-10), means over the window. c1 = 0.01^2, c2 =
+    0.03^2. x, x_ref: (B, C, H, W). Returns l and cs, each (B, C, H-10, W-10).
     """
     c1, c2 = 0.01**2, 0.03**2
     mu, mu_ref = local_mean(x), local_mean(x_ref)
@@ -136,7 +139,8 @@ def ssim_terms_second_moments(x, x_ref, local_mean):
 
 
 def ssim_terms_constants_swapped(x, x_ref, local_mean):
-    """The constants are exchanged: c1 = 0.01^2 belongs to the means, c2 = 0.03^2 to the variances."""
+    """The constants are exchanged: c1 = 0.01^2 belongs to the means, c2 = 0.03^2 to the variances.
+    """
     c2, c1 = 0.01**2, 0.03**2
     mu, mu_ref = local_mean(x), local_mean(x_ref)
     var = local_mean(x**2) - mu**2
@@ -179,13 +183,13 @@ def two_images_and_a_window() -> list[tuple]:
 
 
 def ms_ssim(x: torch.Tensor, x_ref: torch.Tensor, terms: Callable) -> torch.Tensor:
-    """MS-SSIM: mean(l cs) at the coarsest of five scales, times mean(cs) at the others, each to the
-    power of its weight.
+    """MS-SSIM: mean(l cs) at the coarsest of five scales, times mean(cs) at the others, each to
+    the power of its weight.
 
     The weights are 0.0448, 0.2856, 0.3001, 0.2363, 0.1333, from the finest scale to the coarsest.
-    F.avg_pool2d(x, 2) halves an image. terms(x, x_ref) gives l and cs, each (B, C, h, w). Means run
-    over the places of a channel, and the product is taken for each channel; the result is the mean
-    over the channels. x, x_ref: (B, C, H, W). Returns (B,).
+    F.avg_pool2d(x, 2) halves an image. terms(x, x_ref) gives l and cs, each (B, C, h, w). Means
+    run over the places of a channel, and the product is taken for each channel; the result is the
+    mean over the channels. x, x_ref: (B, C, H, W). Returns (B,).
     """
     result = 1.0
     for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
@@ -264,13 +268,13 @@ def images_and_terms() -> list[tuple]:
 
 
 def ranks(v: np.ndarray) -> np.ndarray:
-    """The rank of each value: 1 for the smallest, n for the largest. Equal values share the mean of
-    their ranks.
+    """The rank of each value: 1 for the smallest, n for the largest. Equal values share the mean
+    of their ranks.
 
     v: (n,). Returns (n,): ranks of 5, 8, 5, 9 are 1.5, 3, 1.5, 4.
     """
     smaller = (v[:, None] > v).sum(1)  # how many values are smaller than mine
-    equal = (v[:, None] == v).sum(1)   # how many equal mine, with myself
+    equal = (v[:, None] == v).sum(1)  # how many equal mine, with myself
     return smaller + (equal + 1) / 2
 
 
@@ -305,7 +309,9 @@ def pairs(pred: np.ndarray, mos: np.ndarray) -> float:
     number between -1 and 1.
     """
     n = len(pred)
-    agree = np.sign(pred[:, None] - pred) * np.sign(mos[:, None] - mos)  # (n, n), 0 on the diagonal
+    agree = np.sign(pred[:, None] - pred) * np.sign(
+        mos[:, None] - mos
+    )  # (n, n), 0 on the diagonal
     return agree.sum() / (n * (n - 1))
 
 
@@ -318,7 +324,9 @@ def pairs_with_itself(pred, mos):
 def pairs_share(pred, mos):
     """This is the share of agreeing pairs, between 0 and 1. Subtract the disagreeing ones."""
     n = len(pred)
-    return ((np.sign(pred[:, None] - pred) * np.sign(mos[:, None] - mos)) > 0).sum() / (n * (n - 1))
+    return ((np.sign(pred[:, None] - pred) * np.sign(mos[:, None] - mos)) > 0).sum() / (
+        n * (n - 1)
+    )
 
 
 def pairs_twice(pred, mos):
@@ -335,16 +343,18 @@ def pairs_weighted(pred, mos):
 
 def two_orders() -> list[tuple]:
     rng = np.random.default_rng(0)
-    return [(np.array([30.0, 34, 33, 41]), np.array([1.5, 2.5, 3.5, 4.5])),
-            (rng.normal(size=12), rng.normal(size=12))]
+    return [
+        (np.array([30.0, 34, 33, 41]), np.array([1.5, 2.5, 3.5, 4.5])),
+        (rng.normal(size=12), rng.normal(size=12)),
+    ]
 
 
 def straightened(pred: np.ndarray, mos: np.ndarray, logistic: Callable) -> np.ndarray:
     """The predictions after a logistic curve that was fitted to the scores by least squares.
 
     logistic(p, b1, b2, b3, b4) is the curve. curve_fit(curve, p, m, start) returns the best
-    parameters first; it needs a sensible start, or it stays where it is: begin with the largest and
-    the smallest score, the mean prediction and the standard deviation of the predictions.
+    parameters first; it needs a sensible start, or it stays where it is: begin with the largest
+    and the smallest score, the mean prediction and the standard deviation of the predictions.
     pred, mos: (N,). Returns (N,), on the scale of mos.
     """
     start = mos.max(), mos.min(), pred.mean(), pred.std()
@@ -385,9 +395,9 @@ def bent_predictions() -> list[tuple]:
 def masked_psnr(x: torch.Tensor, x_ref: torch.Tensor, local_mean: Callable) -> torch.Tensor:
     """A PSNR in which errors count less where the reference is busy.
 
-    -10 log10(sum(w e) / sum(w)), where e is the local mean of (x - x_ref)^2 and w = 1 / (v + 0.01),
-    v the local variance of the reference. local_mean: (B, C, H, W) -> (B, C, H-10, W-10). Sums run
-    over channels and places. x, x_ref: (B, C, H, W). Returns (B,).
+    -10 log10(sum(w e) / sum(w)), where e is the local mean of (x - x_ref)^2 and w = 1 / (v +
+    0.01), v the local variance of the reference. local_mean: (B, C, H, W) -> (B, C, H-10, W-10).
+    Sums run over channels and places. x, x_ref: (B, C, H, W). Returns (B,).
     """
     e = local_mean((x - x_ref) ** 2)
     w = 1 / (local_mean(x_ref**2) - local_mean(x_ref) ** 2 + 0.01)
@@ -395,8 +405,8 @@ def masked_psnr(x: torch.Tensor, x_ref: torch.Tensor, local_mean: Callable) -> t
 
 
 def masked_by_itself(x, x_ref, local_mean):
-    """The weights come from the distorted image. Blur would make it smooth, and noise busy: take the
-    reference."""
+    """The weights come from the distorted image. Blur would make it smooth, and noise busy: take
+    the reference."""
     e = local_mean((x - x_ref) ** 2)
     w = 1 / (local_mean(x**2) - local_mean(x) ** 2 + 0.01)
     return -10 * torch.log10((w * e).sum((1, 2, 3)) / w.sum((1, 2, 3)))
@@ -431,36 +441,67 @@ def gain_of_one_blurred() -> float:
 
 EXERCISES = {
     "01.1": Exercise(
-        opinion, [opinion_of_raters, opinion_spread, opinion_without_root, opinion_population],
-        some_grades),
+        opinion,
+        [opinion_of_raters, opinion_spread, opinion_without_root, opinion_population],
+        some_grades,
+    ),
     "01.2": Exercise(
         round_blocks,
-        [round_blocks_not_back, round_blocks_pixels, round_blocks_turned, round_blocks_wrong_blocks,
-         round_blocks_without_norm],
-        an_image_and_steps),
+        [
+            round_blocks_not_back,
+            round_blocks_pixels,
+            round_blocks_turned,
+            round_blocks_wrong_blocks,
+            round_blocks_without_norm,
+        ],
+        an_image_and_steps,
+    ),
     "01.3": Exercise(
         ssim_terms,
-        [ssim_terms_second_moments, ssim_terms_constants_swapped, ssim_terms_without_two,
-         ssim_terms_swapped],
-        two_images_and_a_window),
+        [
+            ssim_terms_second_moments,
+            ssim_terms_constants_swapped,
+            ssim_terms_without_two,
+            ssim_terms_swapped,
+        ],
+        two_images_and_a_window,
+    ),
     "01.4": Exercise(
         ms_ssim,
-        [ms_ssim_weighted_mean, ms_ssim_luminance_everywhere, ms_ssim_without_luminance,
-         ms_ssim_one_scale, ms_ssim_backwards],
-        images_and_terms),
+        [
+            ms_ssim_weighted_mean,
+            ms_ssim_luminance_everywhere,
+            ms_ssim_without_luminance,
+            ms_ssim_one_scale,
+            ms_ssim_backwards,
+        ],
+        images_and_terms,
+    ),
     "01.5": Exercise(
-        ranks, [ranks_order, ranks_ties_broken, ranks_lowest, ranks_from_zero], values_with_ties),
-    "01.6": Exercise(pairs, [pairs_with_itself, pairs_share, pairs_twice, pairs_weighted], two_orders),
+        ranks, [ranks_order, ranks_ties_broken, ranks_lowest, ranks_from_zero], values_with_ties
+    ),
+    "01.6": Exercise(
+        pairs, [pairs_with_itself, pairs_share, pairs_twice, pairs_weighted], two_orders
+    ),
     "01.7": Exercise(
-        straightened, [straightened_not_fitted, straightened_swapped, straightened_line],
-        bent_predictions, atol=1e-3),
+        straightened,
+        [straightened_not_fitted, straightened_swapped, straightened_line],
+        bent_predictions,
+        atol=1e-3,
+    ),
     "01.8": Exercise(
-        masked_psnr, [masked_by_itself, masked_the_other_way, masked_not_normalised],
-        two_images_and_a_window),
+        masked_psnr,
+        [masked_by_itself, masked_the_other_way, masked_not_normalised],
+        two_images_and_a_window,
+    ),
     "01.9": Number(gain_from_afar, 0.3, [gain_of_one_blurred]),
-    "01.10": Choice("b", {
-        "a": "Cropping moved every pixel, so the two images do not fit on each other, and PSNR "
-             "compares places that show different things.",
-        "c": "SSIM compares windows at the same place of both images. It needs them aligned as much "
-             "as PSNR does."}),
+    "01.10": Choice(
+        "b",
+        {
+            "a": "Cropping moved every pixel, so the two images do not fit on each other, and PSNR "
+            "compares places that show different things.",
+            "c": "SSIM compares windows at the same place of both images. It needs them aligned as "
+            "much as PSNR does.",
+        },
+    ),
 }

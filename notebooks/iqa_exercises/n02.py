@@ -14,9 +14,10 @@ from iqa_exercises import Choice, Exercise, Number
 def gaussian_blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian blur: every pixel becomes a weighted mean of its neighbours.
 
-    The weights of one pass are k(i) = exp(-i^2 / (2 sigma^2)) for i = -r ... r with r = ceil(2 sigma),
-    divided by their sum. Blur the columns with k, then the rows. Beyond the border the border pixel
-    repeats: F.pad(x, (r, r, r, r), mode="replicate"). x: (B, 3, H, W). Returns (B, 3, H, W).
+    The weights of one pass are k(i) = exp(-i^2 / (2 sigma^2)) for i = -r ... r with r = ceil(2
+    sigma), divided by their sum. Blur the columns with k, then the rows. Beyond the border the
+    border pixel repeats: F.pad(x, (r, r, r, r), mode="replicate"). x: (B, 3, H, W). Returns (B, 3,
+    H, W).
     """
     r = math.ceil(2 * sigma)
     i = torch.arange(-r, r + 1)
@@ -37,7 +38,8 @@ def gaussian_blur_not_normalised(x, sigma):
 
 
 def gaussian_blur_zeros(x, sigma):
-    """Beyond the border there is black, which darkens the edges. The border pixel should repeat."""
+    """Beyond the border there is black, which darkens the edges. The border pixel should repeat.
+    """
     r = math.ceil(2 * sigma)
     k = torch.exp(-(torch.arange(-r, r + 1) ** 2) / (2 * sigma**2))
     k = k / k.sum()
@@ -91,7 +93,8 @@ def white_noise_grey(x, variance, generator):
 
 
 def white_noise_uniform(x, variance, generator):
-    """These errors are uniform between 0 and 1, so they make the image brighter. Take torch.randn."""
+    """These errors are uniform between 0 and 1, so they make the image brighter. Take torch.randn.
+    """
     return x + variance**0.5 * torch.rand(x.shape, generator=generator)
 
 
@@ -103,8 +106,8 @@ def an_image_and_variance() -> list[tuple]:
 def steps_of(quality: int, table: np.ndarray) -> np.ndarray:
     """The steps of a JPEG quality: the standard's table, scaled.
 
-    scale = floor(5000 / quality) below 50, else 200 - 2 quality; steps = floor((table scale + 50) /
-    100), and no step is below 1 or above 255. table: (8, 8). Returns (8, 8).
+    scale = floor(5000 / quality) below 50, else 200 - 2 quality; steps = floor((table scale + 50)
+    / 100), and no step is below 1 or above 255. table: (8, 8). Returns (8, 8).
     """
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.clip(np.floor((table * scale + 50) / 100), 1, 255)
@@ -132,14 +135,20 @@ def qualities() -> list[tuple]:
     return [(4, table), (43, table), (50, table), (90, table), (100, table)]
 
 
-def jpeg(x: np.ndarray, luma_steps: np.ndarray, colour_steps: np.ndarray, to_ycbcr: Callable,
-         to_rgb: Callable, round_blocks: Callable) -> np.ndarray:
+def jpeg(
+    x: np.ndarray,
+    luma_steps: np.ndarray,
+    colour_steps: np.ndarray,
+    to_ycbcr: Callable,
+    to_rgb: Callable,
+    round_blocks: Callable,
+) -> np.ndarray:
     """JPEG: brightness and two colour differences, each rounded in blocks with its own steps.
 
-    x: (3, H, W) in [0, 1]. JPEG counts from -128 to 127: use 255 to_ycbcr(x) - 128, round its first
-    channel with luma_steps and the other two with colour_steps, and go back the same way.
-    to_ycbcr and to_rgb: (3, H, W) in [0, 1] -> the same; round_blocks(channels (C, H, W), steps) of
-    notebook 01. Returns (3, H, W), clipped to [0, 1].
+    x: (3, H, W) in [0, 1]. JPEG counts from -128 to 127: use 255 to_ycbcr(x) - 128, round its
+    first channel with luma_steps and the other two with colour_steps, and go back the same way.
+    to_ycbcr and to_rgb: (3, H, W) in [0, 1] -> the same; round_blocks(channels (C, H, W), steps)
+    of notebook 01. Returns (3, H, W), clipped to [0, 1].
     """
     channels = 255 * to_ycbcr(x) - 128
     luma = round_blocks(channels[:1], luma_steps)
@@ -162,8 +171,8 @@ def jpeg_one_table(x, luma_steps, colour_steps, to_ycbcr, to_rgb, round_blocks):
 
 
 def jpeg_small_numbers(x, luma_steps, colour_steps, to_ycbcr, to_rgb, round_blocks):
-    """The steps are meant for numbers from -128 to 127. Numbers from 0 to 1 are nearly all rounded to
-    zero."""
+    """The steps are meant for numbers from -128 to 127. Numbers from 0 to 1 are nearly all rounded
+    to zero."""
     channels = to_ycbcr(x)
     luma = round_blocks(channels[:1], luma_steps)
     colours = round_blocks(channels[1:], colour_steps)
@@ -233,8 +242,19 @@ def in_order_rising(mos):
 
 
 def some_types() -> list[tuple]:
-    return [(np.array([[5.0, 4, 3, 2, 1], [1, 2, 3, 4, 5], [5, 4, 4, 2, 1], [5, 3, 4, 2, 1],
-                       [3, 4, 5, 4, 3.5]]),)]
+    return [
+        (
+            np.array(
+                [
+                    [5.0, 4, 3, 2, 1],
+                    [1, 2, 3, 4, 5],
+                    [5, 4, 4, 2, 1],
+                    [5, 3, 4, 2, 1],
+                    [3, 4, 5, 4, 3.5],
+                ]
+            ),
+        )
+    ]
 
 
 def to_unit(raw: np.ndarray, low: float, high: float, higher_better: bool) -> np.ndarray:
@@ -252,7 +272,8 @@ def to_unit_never_turned(raw, low, high, higher_better):
 
 
 def to_unit_minus(raw, low, high, higher_better):
-    """A minus turns the order round, but the result lies between -1 and 0. Take 1 minus the score."""
+    """A minus turns the order round, but the result lies between -1 and 0. Take 1 minus the score.
+    """
     score = (raw - low) / (high - low)
     return score if higher_better else -score
 
@@ -263,14 +284,17 @@ def to_unit_over_high(raw, low, high, higher_better):
 
 
 def to_unit_of_data(raw, low, high, higher_better):
-    """The smallest and largest of these scores are taken as the ends. The ends of the scale count, or
-    two halves of a dataset get different scores."""
+    """The smallest and largest of these scores are taken as the ends. The ends of the scale count,
+    or two halves of a dataset get different scores."""
     score = (raw - raw.min()) / (raw.max() - raw.min())
     return score if higher_better else 1 - score
 
 
 def raw_scores() -> list[tuple]:
-    return [(np.array([1.5, 4.0, 2.5]), 1.0, 5.0, True), (np.array([10.0, 55, 30]), 0.0, 100.0, False)]
+    return [
+        (np.array([1.5, 4.0, 2.5]), 1.0, 5.0, True),
+        (np.array([10.0, 55, 30]), 0.0, 100.0, False),
+    ]
 
 
 def pixelate(x: torch.Tensor, block: int) -> torch.Tensor:
@@ -314,25 +338,44 @@ def the_middle_level() -> float:
 EXERCISES = {
     "02.1": Exercise(
         gaussian_blur,
-        [gaussian_blur_not_normalised, gaussian_blur_zeros, gaussian_blur_one_pass,
-         gaussian_blur_not_squared],
-        an_image_and_sigma),
+        [
+            gaussian_blur_not_normalised,
+            gaussian_blur_zeros,
+            gaussian_blur_one_pass,
+            gaussian_blur_not_squared,
+        ],
+        an_image_and_sigma,
+    ),
     "02.2": Exercise(
-        white_noise, [white_noise_variance, white_noise_grey, white_noise_uniform],
-        an_image_and_variance),
+        white_noise,
+        [white_noise_variance, white_noise_grey, white_noise_uniform],
+        an_image_and_variance,
+    ),
     "02.3": Exercise(
-        steps_of, [steps_of_one_law, steps_of_not_clipped, steps_of_not_rounded], qualities),
+        steps_of, [steps_of_one_law, steps_of_not_clipped, steps_of_not_rounded], qualities
+    ),
     "02.4": Exercise(
-        jpeg, [jpeg_rgb, jpeg_one_table, jpeg_small_numbers, jpeg_without_shift, jpeg_not_back],
-        an_image_and_its_steps),
+        jpeg,
+        [jpeg_rgb, jpeg_one_table, jpeg_small_numbers, jpeg_without_shift, jpeg_not_back],
+        an_image_and_its_steps,
+    ),
     "02.5": Exercise(
-        in_order, [in_order_ends, in_order_mostly, in_order_ties, in_order_rising], some_types),
+        in_order, [in_order_ends, in_order_mostly, in_order_ties, in_order_rising], some_types
+    ),
     "02.6": Exercise(
-        to_unit, [to_unit_never_turned, to_unit_minus, to_unit_over_high, to_unit_of_data], raw_scores),
-    "02.7": Exercise(pixelate, [pixelate_small, pixelate_corner, pixelate_smooth], an_image_and_a_block),
+        to_unit,
+        [to_unit_never_turned, to_unit_minus, to_unit_over_high, to_unit_of_data],
+        raw_scores,
+    ),
+    "02.7": Exercise(
+        pixelate, [pixelate_small, pixelate_corner, pixelate_smooth], an_image_and_a_block
+    ),
     "02.8": Number(neutral_amount, 0.005, [the_middle_level]),
-    "02.9": Choice("c", {
-        "a": "A fall of the mean over 81 images is still a fall. Which types have a level that is worse "
-             "than the next one, by many standard errors?",
-        "b": "color_shift only ties at its last step. Other types run from one sign to the other."}),
+    "02.9": Choice(
+        "c",
+        {
+            "a": "Which types have a level that is worse than the next one, by many standard errors?",
+            "b": "color_shift only ties at its last step. Other types run from one sign to another.",
+        },
+    ),
 }

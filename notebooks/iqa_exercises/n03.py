@@ -1,5 +1,5 @@
-"""Exercises of notebook 03: splits by content, the protocol, a bootstrap of contents, the corrected
-test, power, four verdicts, and what they are good for."""
+"""Exercises of notebook 03: splits by content, the protocol, a bootstrap of contents, the
+corrected test, power, four verdicts, and what they are good for."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -13,7 +13,8 @@ from iqa_exercises import Choice, Exercise, Number
 
 
 def by_content(contents: np.ndarray, draw: Callable) -> np.ndarray:
-    """A part for each image: 0 train, 1 validate, 2 test. All images of a content get the same part.
+    """A part for each image: 0 train, 1 validate, 2 test. All images of a content get the same
+    part.
 
     contents: (N,), the content of each image. draw(n) gives n units their parts, an array (n,) of
     0, 1 and 2; call it once, for the contents in sorted order. Returns (N,).
@@ -23,8 +24,8 @@ def by_content(contents: np.ndarray, draw: Callable) -> np.ndarray:
 
 
 def by_content_each_image(contents, draw):
-    """The parts are drawn for the images, so images of one content land in different parts. Draw for
-    the contents, and look up the part of each image's content."""
+    """The parts are drawn for the images, so images of one content land in different parts. Draw
+    for the contents, and look up the part of each image's content."""
     return draw(len(contents))
 
 
@@ -53,8 +54,8 @@ def contents_and_draw() -> list[tuple]:
 def judge(method: object, dataset: object, split: Callable, seeds: list) -> np.ndarray:
     """SRCC on the test part for every seed.
 
-    split(dataset, seed) gives the training, validation and test part. method.fit(train, val) learns;
-    method.predict(part) gives predictions (N,); part.scores holds the scores (N,). Returns
+    split(dataset, seed) gives the training, validation and test part. method.fit(train, val)
+    learns; method.predict(part) gives predictions (N,); part.scores holds the scores (N,). Returns
     (len(seeds),).
     """
     found = []
@@ -154,7 +155,8 @@ def drawn_once(contents, rng):
 
 
 def drawn_without_replacement(contents, rng):
-    """Drawn without replacement, every content comes once, and no resample differs from the data."""
+    """Drawn without replacement, every content comes once, and no resample differs from the data.
+    """
     return np.ones(len(contents), dtype=int)
 
 
@@ -249,8 +251,8 @@ def visible_one_sided(s, J, rho):
 
 
 def visible_normal(s, J, rho):
-    """These are quantiles of the normal distribution. Take the t distribution with J - 1 degrees of
-    freedom."""
+    """These are quantiles of the normal distribution. Take the t distribution with J - 1 degrees
+    of freedom."""
     return (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * s * np.sqrt(1 / J + rho)
 
 
@@ -263,8 +265,8 @@ def verdict(wide: tuple, narrow: tuple, margin: float) -> str:
 
     wide, narrow: (low, high), the 95 % and the 90 % interval of a difference that is claimed to be
     positive. It makes no difference here if the narrow interval lies inside -margin to margin, and
-    the wide one lies inside as well or contains zero. Otherwise the claim holds if the wide interval
-    lies above zero, and is reversed if it lies below.
+    the wide one lies inside as well or contains zero. Otherwise the claim holds if the wide
+    interval lies above zero, and is reversed if it lies below.
     """
     inside = -margin < narrow[0] and narrow[1] < margin
     all_inside = -margin < wide[0] and wide[1] < margin
@@ -291,7 +293,9 @@ def verdict_significance_first(wide, narrow, margin):
         return "holds"
     if wide[1] < 0:
         return "reversed"
-    return "makes no difference here" if -margin < narrow[0] and narrow[1] < margin else "not decided"
+    return (
+        "makes no difference here" if -margin < narrow[0] and narrow[1] < margin else "not decided"
+    )
 
 
 def verdict_two_verdicts(wide, narrow, margin):
@@ -302,7 +306,8 @@ def verdict_two_verdicts(wide, narrow, margin):
 
 
 def verdict_by_its_middle(wide, narrow, margin):
-    """This looks at the middle of the interval. The whole interval has to lie inside the margin."""
+    """This looks at the middle of the interval. The whole interval has to lie inside the margin.
+    """
     if abs(wide[0] + wide[1]) / 2 < margin:
         return "makes no difference here"
     if wide[0] <= 0 <= wide[1]:
@@ -311,17 +316,24 @@ def verdict_by_its_middle(wide, narrow, margin):
 
 
 def intervals() -> list[tuple]:
-    middles_and_reaches = [(0.03, 0.01), (-0.03, 0.01), (0.001, 0.005), (0.0, 0.03), (0.006, 0.003),
-                           (-0.012, 0.006), (0.004, 0.007)]
+    middles_and_reaches = [
+        (0.03, 0.01),
+        (-0.03, 0.01),
+        (0.001, 0.005),
+        (0.0, 0.03),
+        (0.006, 0.003),
+        (-0.012, 0.006),
+        (0.004, 0.007),
+    ]
     return [((m - r, m + r), (m - 0.8 * r, m + 0.8 * r), 0.01) for m, r in middles_and_reaches]
 
 
 def by_type(types: np.ndarray, draw: Callable) -> np.ndarray:
-    """A part for each image, 0 train, 1 validate, 2 test, so that the types of distortion in the test
-    part are new.
+    """A part for each image, 0 train, 1 validate, 2 test, so that the types of distortion in the
+    test part are new.
 
-    types: (N,), the distortion of each image. draw(n): as in exercise 03.1, for the types in sorted
-    order. Returns (N,).
+    types: (N,), the distortion of each image. draw(n): as in exercise 03.1, for the types in
+    sorted order. Returns (N,).
     """
     names, code = np.unique(types, return_inverse=True)
     return draw(len(names))[code]
@@ -354,8 +366,8 @@ def zero_point_of_all(features, contents):
 
 
 def zero_point_of_each_image(features, contents):
-    """The mean runs over the features of an image. It should run over the images of a content: axis
-    0."""
+    """The mean runs over the features of an image. It should run over the images of a content:
+    axis 0."""
     return features - features.mean(1, keepdims=True)
 
 
@@ -396,30 +408,59 @@ def srcc_of_worse_images() -> float:
 
 EXERCISES = {
     "03.1": Exercise(
-        by_content, [by_content_each_image, by_content_not_spread, by_content_within], contents_and_draw),
+        by_content,
+        [by_content_each_image, by_content_not_spread, by_content_within],
+        contents_and_draw,
+    ),
     "03.2": Exercise(
-        judge, [judge_on_training, judge_one_split, judge_fitted_once, judge_fitted_on_test],
-        a_small_study),
+        judge,
+        [judge_on_training, judge_one_split, judge_fitted_once, judge_fitted_on_test],
+        a_small_study,
+    ),
     "03.3": Exercise(
-        drawn_contents, [drawn_images, drawn_once, drawn_without_replacement, drawn_not_spread],
-        contents_and_rng),
+        drawn_contents,
+        [drawn_images, drawn_once, drawn_without_replacement, drawn_not_spread],
+        contents_and_rng,
+    ),
     "03.4": Exercise(
         p_value,
-        [p_value_population, p_value_one_sided, p_value_naive, p_value_normal, p_value_without_root],
-        differences),
+        [
+            p_value_population,
+            p_value_one_sided,
+            p_value_naive,
+            p_value_normal,
+            p_value_without_root,
+        ],
+        differences,
+    ),
     "03.5": Exercise(
-        visible, [visible_significant_only, visible_naive, visible_one_sided, visible_normal], plans),
+        visible,
+        [visible_significant_only, visible_naive, visible_one_sided, visible_normal],
+        plans,
+    ),
     "03.6": Exercise(
         verdict,
-        [verdict_zero_is_equal, verdict_significance_first, verdict_two_verdicts, verdict_by_its_middle],
-        intervals),
+        [
+            verdict_zero_is_equal,
+            verdict_significance_first,
+            verdict_two_verdicts,
+            verdict_by_its_middle,
+        ],
+        intervals,
+    ),
     "03.7": Exercise(by_type, [by_type_each_image, by_type_not_spread], contents_and_draw),
     "03.8": Exercise(
-        without_zero_point, [zero_point_of_all, zero_point_of_each_image, zero_point_itself],
-        features_and_contents),
+        without_zero_point,
+        [zero_point_of_all, zero_point_of_each_image, zero_point_itself],
+        features_and_contents,
+    ),
     "03.9": Number(srcc_of_good_images, 0.005, [srcc_of_all_images, srcc_of_worse_images]),
-    "03.10": Choice("b", {
-        "a": "Images of all three subsets would still lie on both sides, and a model that recognises "
-             "the subset would still gain.",
-        "c": "More images of the same three subsets do not make a new subset."}),
+    "03.10": Choice(
+        "b",
+        {
+            "a": "Images of all three subsets would still lie on both sides, and a model that "
+            "recognises the subset would still gain.",
+            "c": "More images of the same three subsets do not make a new subset.",
+        },
+    ),
 }
