@@ -44,9 +44,10 @@ class Plan:
 
     def __str__(self) -> str:
         datasets = ", ".join(self.datasets)
-        return (f"mode {self.mode}: {datasets}; "
-                f"at most {self.images} images a set, {self.seeds} splits\n"
-                f"about {self.minutes:g} minutes and {self.memory_gb:g} GB on 2 CPU cores")
+        splits = "1 split" if self.seeds == 1 else f"{self.seeds} splits"
+        minutes = "1 minute" if self.minutes == 1 else f"{self.minutes:g} minutes"
+        return (f"mode {self.mode}: {datasets}; at most {self.images} images a set, {splits}\n"
+                f"about {minutes} and {self.memory_gb:g} GB on 2 CPU cores")
 
     def dataset(self) -> data.Dataset:
         """The first of the plan's datasets that is here, at most `images` of its images.
