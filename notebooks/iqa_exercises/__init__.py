@@ -1,4 +1,4 @@
-"""Exercises of the method notebooks: stub, solution and check from one source.
+"""Exercises of the notebooks: stub, solution and check from one source.
 
 A module `nXX` beside this file holds the exercises of notebook XX: `EXERCISES = {"10.1":
 Exercise(...), ...}`. The cell that a student gets is made from the solution by leaving out its body
