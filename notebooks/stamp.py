@@ -61,6 +61,10 @@ def stamped(path: Path) -> str:
     code_cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     for cell in code_cells:
         cell["source"] = in_lines(exercised("".join(cell["source"])))
+    for cell in notebook["cells"]:
+        number = re.match(r"<details><summary>Solution of ([\d.]+)<", "".join(cell["source"]))
+        if number:
+            cell["source"] = in_lines(exercises.folded(number[1]))
     code_cells[0]["source"] = in_lines(SETUP)
     title = notebook["cells"][0]
     heading = "".join(title["source"])
@@ -87,7 +91,7 @@ def exercised(source: str, body: str = "stub") -> str:
     written = re.match(r"# Exercise ([\d.]+)\n", source)
     if written:
         return exercises.cell(written[1], body)
-    choice = r'^exercises\.check\("([\d.]+)", (None|"\w")\).*$'
+    choice = r'^exercises\.check\("([\d.]+)", (None|"\w"|[\d.-]+)\).*$'
     return re.sub(choice, lambda match: exercises.cell(match[1], body), source, flags=re.M)
 
 

@@ -1,10 +1,12 @@
 """Checks must fail when they should, and say the same line in every mode when they hold."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from lesson import check, modes
+from iqa_core import data
+from lesson import check, modes, plot
 
 
 def test_a_wrong_value_fails_and_a_right_one_prints_no_number(capsys):
@@ -53,3 +55,30 @@ def test_every_notebook_has_a_plan_in_every_mode(monkeypatch):
         for notebook in pd.read_csv(modes.PLANS, dtype=str)["notebook"].unique():
             plan = modes.plan(notebook)
             assert plan.mode == mode and plan.minutes > 0 and plan.expect and str(plan).startswith(f"mode {mode}")
+            assert plan.expect not in str(plan), "a plan says how long it takes, never the result"
+
+
+def test_the_plans_dataset_is_the_first_that_is_here(monkeypatch, capsys):
+    sets = {"b": data.example(count=6), "offline": data.example(count=5)}
+
+    def load(name):
+        if name not in sets:
+            raise data.DatasetError(f"{name} is missing")
+        return sets[name]
+
+    monkeypatch.setattr(modes.data_download, "load", load)
+    plan = modes.Plan("quick", ("a", "b"), images=4, seeds=1, minutes=1, memory_gb=1, expect="")
+    assert len(plan.dataset()) == 4 and capsys.readouterr().out == "a is not here\n"
+    del sets["b"]
+    assert len(plan.dataset()) == 4
+    assert "the offline set, with proxy scores, stands in" in capsys.readouterr().out
+
+
+def test_pixels_are_shown_as_they_are():
+    first, second = torch.rand(2, 3, 5, 7)
+    shown = np.asarray(plot.pixels([first, second], columns=1, scale=3))
+    eight_bits = (first * 255).round().byte().permute(1, 2, 0).numpy()
+    assert shown.shape[1] == 7 * 3
+    places = [top for top in range(len(shown) - 14)
+              if (shown[top:top + 15] == eight_bits.repeat(3, 0).repeat(3, 1)).all()]
+    assert len(places) == 1, "each pixel is a square of 3 x 3, and nothing is smoothed"

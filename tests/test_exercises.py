@@ -17,7 +17,8 @@ MODULES = [module.name for module in pkgutil.iter_modules(exercises.__path__)]
 TASKS = {number: task for name in MODULES
          for number, task in importlib.import_module(f"iqa_exercises.{name}").EXERCISES.items()}
 WRITE = [number for number, task in TASKS.items() if isinstance(task, exercises.Exercise)]
-CHOOSE = [number for number in TASKS if number not in WRITE]
+CHOOSE = [number for number, task in TASKS.items() if isinstance(task, exercises.Choice)]
+MEASURE = [number for number, task in TASKS.items() if isinstance(task, exercises.Number)]
 
 
 def notebook_of(number: str) -> list[str]:
@@ -74,15 +75,31 @@ def test_choices(number, capsys):
         exercises.check(number, "z")
 
 
-def test_every_method_notebook_has_its_exercises():
+@pytest.mark.parametrize("number", MEASURE)
+def test_numbers(number, capsys):
+    task = TASKS[number]
+    run(number, exercises.cell(number, "solution"))
+    assert capsys.readouterr().out == f"✓ {number} solved\n"
+    run(number, exercises.cell(number))
+    assert capsys.readouterr().out == f"○ {number} not attempted\n"
+    assert task.mistakes
+    for mistake in task.mistakes:
+        with pytest.raises(CheckFailed, match=re.escape(" ".join(inspect.getdoc(mistake).split()))):
+            exercises.check(number, mistake())
+    with pytest.raises(CheckFailed, match="type the number that you see"):
+        exercises.check(number, task.measured() + 100)
+
+
+def test_every_notebook_before_the_table_has_its_exercises():
     for path in NOTEBOOKS:
         prefix = path.name[:2]
-        if not "10" <= prefix < "50":
+        if prefix >= "50":
             continue
         mine = {n: task for n, task in TASKS.items() if n.startswith(f"{prefix}.")}
         assert [*mine] == [f"{prefix}.{i}" for i in range(1, len(mine) + 1)], path.name
         kinds = [isinstance(task, exercises.Exercise) for task in mine.values()]
-        assert len(kinds) >= 4 and kinds == [True] * (len(kinds) - 2) + [False] * 2
+        asked = 0 if prefix == "00" else 2  # an experiment and a question to think about, at the end
+        assert len(kinds) >= 3 + asked // 2 and kinds == [True] * (len(kinds) - asked) + [False] * asked
         text = "\n".join(notebook_of(f"{prefix}.1"))
         for number in mine:
             assert exercises.cell(number) in text, f"{path.name}: run python notebooks/stamp.py"
@@ -98,6 +115,20 @@ def test_solution_notebooks_hold_the_solutions_and_nothing_else_changes(tmp_path
             mine = [number for number in TASKS if number.startswith(path.name[:2])]
             assert all(exercises.cell(number, "solution") in text for number in mine)
             assert not any(cell["outputs"] for cell in changed)
+
+
+def test_a_failure_shows_input_expected_and_found_and_a_list_is_accepted(capsys):
+    with pytest.raises(CheckFailed) as failed:
+        exercises.check("00.2", lambda rank, true_rank: 7.0)
+    assert "Input: shape (6,), [0, 2, 1, 5, ...], " in str(failed.value)
+    assert str(failed.value).endswith("Expected: 0.7714. Found: 7.")
+    with pytest.raises(CheckFailed, match="Expected: shape .* Found: shape"):
+        exercises.check("01.2", lambda x, steps: 3 * x)
+    solution = exercises.find("03.1").solution
+    exercises.check("03.1", lambda contents, draw: solution(contents, draw).tolist())
+    assert capsys.readouterr().out == "✓ 03.1 solved\n"
+    with pytest.raises(CheckFailed, match="Expected: 'holds'. Found: 'better'"):
+        exercises.check("03.6", lambda wide, narrow, margin: "better")
 
 
 def test_a_wrong_number_and_a_function_that_stops():

@@ -1,4 +1,4 @@
-"""Exercises of the method notebooks: stub, solution and check from one source.
+"""Exercises of the notebooks: stub, solution and check from one source.
 
 A module `nXX` beside this file holds the exercises of notebook XX: `EXERCISES = {"10.1":
 Exercise(...), ...}`. The cell that a student gets is made from the solution by leaving out its body
@@ -16,6 +16,9 @@ import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import numpy as np
+import torch
 
 from lesson.check import CheckFailed, apart
 
@@ -49,7 +52,22 @@ class Choice:
     hints: dict[str, str] = field(default_factory=dict)
 
 
-def find(number: str) -> Exercise | Choice:
+@dataclass(frozen=True)
+class Number:
+    """An experiment whose result is a number.
+
+    Args:
+        measured: () -> the number, measured anew in a second or so.
+        atol: by how much an answer may differ.
+        mistakes: functions that measure what typically goes wrong; their docstrings are the hints.
+    """
+
+    measured: Callable[[], float]
+    atol: float
+    mistakes: list[Callable[[], float]]
+
+
+def find(number: str) -> Exercise | Choice | Number:
     """Exercise "10.1" is number 1 of notebook 10. ValueError: there is none of that number."""
     try:
         return importlib.import_module(f"iqa_exercises.n{number.split('.')[0]}").EXERCISES[number]
@@ -63,11 +81,12 @@ def check(number: str, answer) -> Callable | None:
 
     Args:
         number: such as "10.1".
-        answer: the function that was asked for, or the letter of a choice; None = not attempted.
+        answer: the function that was asked for, the letter of a choice, or the number that was
+            measured; None = not attempted.
 
     Returns:
         The function to go on with: the answer, or the solution in place of an untouched stub. None
-        for a choice.
+        for a choice and a number.
 
     Raises:
         CheckFailed: a wrong answer; the message names the typical mistake, if it is one.
@@ -84,6 +103,9 @@ def check(number: str, answer) -> Callable | None:
             hint = task.hints.get(str(answer).lower(), f"Choose one of {letters}.")
             raise CheckFailed(f"✗ {number}: not {answer!r}. {hint}")
         print(f"✓ {number} solved" if answer else f"○ {number} not attempted")
+        return None
+    if isinstance(task, Number):
+        _check_number(number, task, answer)
         return None
     outputs = []  # of the student's function, one for each tuple of inputs
     for inputs in task.inputs():
@@ -111,21 +133,63 @@ def check(number: str, answer) -> Callable | None:
     raise CheckFailed(f"✗ {number}: {hint}")
 
 
+def _check_number(number: str, task: Number, answer: float | None) -> None:
+    if answer is None:
+        print(f"○ {number} not attempted")
+    elif not apart(answer, task.measured(), task.atol):
+        print(f"✓ {number} solved")
+    else:
+        hint = "Measure it with the functions of this notebook, and type the number that you see."
+        for mistake in task.mistakes:
+            if not apart(answer, mistake(), task.atol):
+                hint = " ".join(inspect.getdoc(mistake).split())
+                break
+        raise CheckFailed(f"✗ {number}: not {answer!r}. {hint}")
+
+
 def _difference(outputs: list, task: Exercise, other: Callable) -> str:
     """Say how a student's outputs differ from another function's; "" if they agree."""
     for output, inputs in zip(outputs, task.inputs()):
-        mine = _listed(output)
-        theirs = _listed(other(*inputs))
+        expected = other(*inputs)
+        several = isinstance(expected, (tuple, list))  # a list in place of one tensor is one result
+        mine = _listed(output) if several else [output]
+        theirs = _listed(expected)
         if len(mine) != len(theirs):
             return f"{len(mine)} results, {len(theirs)} are asked for."
         for a, b in zip(mine, theirs):
+            if isinstance(a, str) and isinstance(b, str):
+                if a == b:
+                    continue
+                given = ", ".join(map(_shown, inputs))
+                return f"Input: {given}. Expected: {b!r}. Found: {a!r}."
             try:
                 difference = apart(a, b, task.atol)
             except (TypeError, ValueError):
                 return f"It returns {type(a).__name__}; {type(b).__name__} is asked for."
             if difference:
-                return f"{difference} Try a tiny input, and print each step."
+                given = ", ".join(map(_shown, inputs))
+                return (f"{difference} Try a tiny input, and print each step. Input: {given}. "
+                        f"Expected: {_shown(b)}. Found: {_shown(a)}.")
     return ""
+
+
+def _shown(value) -> str:
+    """A value in a few characters, for a message."""
+    if torch.is_tensor(value):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        few = np.array2string(value.ravel()[:4], precision=3, separator=", ")
+        if value.size <= 4 and value.ndim == 1:
+            return few
+        return f"shape {value.shape}, {few.removesuffix(']')}, ...]"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if callable(value):
+        return "a function"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _listed(output) -> list:
@@ -133,7 +197,8 @@ def _listed(output) -> list:
 
 
 def solution(number: str) -> str:
-    """The solution as text, to be printed or pasted; of a choice its letter.
+    """The solution as text, to be printed or pasted; of a choice its letter, of an experiment its
+    number.
 
     >>> "def" in solution("10.1")
     True
@@ -141,7 +206,19 @@ def solution(number: str) -> str:
     task = find(number)
     if isinstance(task, Choice):
         return f'"{task.right}"'
+    if isinstance(task, Number):
+        return f"{task.measured():.2g}"
     return _source(task.solution)
+
+
+def folded(number: str) -> str:
+    """The solution as Markdown that a reader unfolds; it stands below the stub.
+
+    >>> print(folded("10.1").splitlines()[0])
+    <details><summary>Solution of 10.1</summary>
+    """
+    head = f"<details><summary>Solution of {number}</summary>"
+    return f"{head}\n\n```python\n{solution(number)}\n```\n\n</details>"
 
 
 def _source(function: Callable) -> str:
@@ -160,6 +237,9 @@ def cell(number: str, body: str | Callable = "stub") -> str:
     if isinstance(task, Choice):
         letter = solution(number) if body == "solution" else None
         return f'exercises.check("{number}", {letter})  # your letter'
+    if isinstance(task, Number):
+        measured = solution(number) if body == "solution" else None
+        return f'exercises.check("{number}", {measured})  # your number'
     name = task.solution.__name__
     function = body if callable(body) else task.solution
     text = re.sub(r"^def \w+", f"def {name}", _source(function), flags=re.M)

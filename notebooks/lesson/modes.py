@@ -1,8 +1,8 @@
 """How much a notebook computes: `IQA_MODE=smoke|quick|full`.
 
 smoke: a minute on two CPU cores, the offline set, what the tests run. quick: real human scores on a
-laptop. full: the papers' settings. Each notebook prints its plan, so that a reader knows what to
-expect.
+laptop. full: the papers' settings. Each notebook prints its plan, so that a reader knows how long it
+will take. The plan never prints a result.
 """
 
 import os
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+import data_download
+from iqa_core import data
 
 PLANS = Path(__file__).with_name("plans.csv")
 MODES = ("smoke", "quick", "full")
@@ -37,14 +40,27 @@ class Plan:
     seeds: int  # splits
     minutes: float
     memory_gb: float
-    expect: str  # the number to expect, with its spread
+    expect: str  # what was measured, for those who maintain the notebook; it is not printed
 
     def __str__(self) -> str:
         datasets = ", ".join(self.datasets)
-        return (f"mode {self.mode}: {datasets}; "
-                f"at most {self.images} images a set, {self.seeds} splits\n"
-                f"about {self.minutes:g} minutes and {self.memory_gb:g} GB on 2 CPU cores\n"
-                f"expect: {self.expect}")
+        splits = "1 split" if self.seeds == 1 else f"{self.seeds} splits"
+        minutes = "1 minute" if self.minutes == 1 else f"{self.minutes:g} minutes"
+        return (f"mode {self.mode}: {datasets}; at most {self.images} images a set, {splits}\n"
+                f"about {minutes} and {self.memory_gb:g} GB on 2 CPU cores")
+
+    def dataset(self) -> data.Dataset:
+        """The first of the plan's datasets that is here, at most `images` of its images.
+
+        Where none is here the offline set stands in, and a printed line says so.
+        """
+        for name in self.datasets:
+            try:
+                return data_download.load(name).thin(self.images)
+            except data.DatasetError:
+                print(f"{name} is not here")
+        print("the offline set, with proxy scores, stands in")
+        return data_download.load("offline").thin(self.images)
 
 
 def plan(notebook: str) -> Plan:

@@ -1,10 +1,15 @@
 """Plots for notebooks: one palette, safe for colour-blind readers and in grey print."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from iqa_core import images as image_files
 
 # Okabe and Ito's palette, dark to light enough to tell apart in grey
 BLUE = "#0072B2"
@@ -61,6 +66,46 @@ def show(images: Sequence[torch.Tensor], titles: Sequence[str] = (), columns: in
     for ax, title in zip(axes.flat, titles):
         ax.set_title(title, fontsize=9)
     return figure
+
+
+def pixels(images: Sequence[torch.Tensor], titles: Sequence[str] = (), columns: int = 2,
+           scale: int = 1) -> Image.Image:
+    """Show images to be judged by eye: nothing is resized or smoothed.
+
+    Every pixel of an image becomes scale x scale pixels of the screen. As the last line of a cell
+    the result is displayed.
+
+    Args:
+        images: tensors (3, H, W) in [0, 1], all of one size.
+        titles: one an image; a title may have several lines.
+        columns: images a row.
+        scale: 1, 2, 3, ...; 2 and more show the pixels as squares.
+
+    >>> pixels([torch.rand(3, 8, 8)] * 3, ["a", "b", "c"], columns=2, scale=4).size
+    (84, 136)
+    """
+    font_file = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+    font = ImageFont.truetype(str(font_file), 15)
+    gap = 20
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)  # rounded up
+    height = images[0].shape[-2] * scale
+    width = images[0].shape[-1] * scale
+    lines = max((title.count("\n") + 1 for title in titles), default=0)
+    above = 20 * lines + 8
+    size = (columns * (width + gap) - gap, rows * (above + height + 8))
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, image in enumerate(images):
+        left = i % columns * (width + gap)
+        top = i // columns * (above + height + 8)
+        array = image_files.to_uint8(image.detach().cpu()).permute(1, 2, 0).numpy()
+        tile = Image.fromarray(array).resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(tile, (left, top + above))
+        if i < len(titles):
+            draw.text((left + width / 2, top + above - 5), titles[i], fill="black", font=font,
+                      anchor="md", align="center")
+    return sheet
 
 
 def scatter(pred, mos, ax=None, groups: Sequence[str] | None = None, fit=None,
