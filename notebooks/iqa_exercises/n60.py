@@ -527,8 +527,8 @@ EXERCISES = {
         read_pairs, [read_pairs_twice_distorted, read_pairs_twice_reference], score_tables,
         start=read_pairs_swapped),
     "60.2.1": Choice("c", {
-        "a": "Look at an image of level 5: the damage is plain. And with CSIQ, which "
-             "counts its levels in the same way, the scores fall.",
+        "a": "The owners say that level 5 is the strongest. And with CSIQ, which counts its levels "
+             "in the same way, the scores fall.",
         "b": "A wrong range stretches or shifts the scores. It cannot turn their order round.",
     }),
     "60.2.2": Exercise(
@@ -542,8 +542,8 @@ EXERCISES = {
     }),
     "60.3.2": Exercise(split, [split_first_word, split_images], file_names, start=split_by_type),
     "60.4.1": Choice("b", {
-        "a": "Noise of level 4 is plain to see in grey as well, and the map of the noisy image "
-             "should be wider than 1 then. It is 20 times narrower.",
+        "a": "Noise is plain to see in grey as well. And even the map of a clean image should spread "
+             "by some tenths, not by hundredths.",
         "c": "Another window changes mu and sigma a little. Deviations that are divided by "
              "their own spread stay near 1 with every window.",
     }),
