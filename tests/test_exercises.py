@@ -105,6 +105,26 @@ def test_every_notebook_before_the_table_has_its_exercises():
             assert exercises.cell(number) in text, f"{path.name}: run python notebooks/stamp.py"
 
 
+def test_in_the_bug_hunt_symptom_and_hypothesis_stand_before_the_code():
+    cells = notebook_of("60.1.1")
+    for case in range(1, 11):
+        name = TASKS[f"60.{case}.2"].solution.__name__
+        symptom = next(i for i, text in enumerate(cells) if text.endswith(f"symptom_{case}(handed[{case}])"))
+        hypothesis = cells.index(exercises.cell(f"60.{case}.1"))
+        code = cells.index(exercises.cell(f"60.{case}.2"))
+        again = next(i for i, text in enumerate(cells) if text.startswith(f"symptom_{case}({name})"))
+        assert symptom < hypothesis < code < again, case
+
+
+@pytest.mark.parametrize("prefix", ["60", "90"])
+def test_every_exercise_stands_in_its_notebook(prefix):
+    text = "\n".join(notebook_of(f"{prefix}.1"))
+    mine = [number for number in TASKS if number.startswith(f"{prefix}.")]
+    assert len(mine) >= 6
+    for number in mine:
+        assert exercises.cell(number) in text, f"{number}: run python notebooks/stamp.py"
+
+
 def test_solution_notebooks_hold_the_solutions_and_nothing_else_changes(tmp_path):
     stamp.solutions(tmp_path)
     for path in NOTEBOOKS:
