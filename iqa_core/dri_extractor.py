@@ -10,6 +10,7 @@ drawing of degradations are ours, in the style of DASR, CONTRIQUE and ARNIQA.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Generator, Tensor, nn
 
 from iqa_core import backbones, images
 from iqa_core.distortions import distort
+from iqa_core.encoders import freeze_batch_norms
 from iqa_core.reiqa_pairs import BORDER, cut, cut_pair, pair_offsets
 
 # KADID-10k's groups of types
@@ -102,6 +104,13 @@ class Extractor(nn.Module):
         """ValueError if a pretrained pyramid does not take crops of this size."""
         if self.embed is not None:
             backbones.expect_crop(self.trunk, crop)
+
+    def train(self, mode: bool = True) -> Self:
+        """As usual, but the batch norms of a pretrained trunk keep their statistics."""
+        super().train(mode)
+        if self.embed is not None:
+            freeze_batch_norms(self.trunk)
+        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """(B, 3, H, W) -> q (B, length), g (B, length), and four maps (B, widths[i], h_i, w_i),
