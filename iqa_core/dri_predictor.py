@@ -191,7 +191,7 @@ class Predictor(nn.Module):
         s, v = None, None
         if self.assist is not None:
             changed = self.change_norm(self.change(change))
-            reduced = [resized(reduce(m), size) for reduce, m in zip(self.reduced, restorer_maps)]
+            reduced = [reduce(resized(m, size)) for reduce, m in zip(self.reduced, restorer_maps)]
             s = torch.cat([changed, self.reduced_norm(torch.cat(reduced, 1))], 1)
             x = x + self.assist(s)
         if self.vector_norms:
