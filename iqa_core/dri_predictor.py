@@ -93,8 +93,8 @@ class Stem(nn.Sequential):
 
 
 class MapStem(nn.Module):
-    """As `Stem`, from the four maps of an encoder: the sum of linear maps, at the size of the second
-    one.
+    """As `Stem`, from the four maps of an encoder: the sum of linear maps, at the size of the
+    second.
 
     Args:
         channels, width: of the maps, and of the result.

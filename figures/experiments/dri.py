@@ -22,7 +22,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -326,7 +325,6 @@ class Arm(dri.DRIIQA):
     def maps(self, dataset: Dataset, references: bool) -> Chosen:
         c = self.config
         whole = dri.Network(dataclasses.replace(c, quality=True, assist=True, joint=False))
-        whole.extractor = self.net.extractor or whole.extractor
         store = frozen_maps.compute(dataset, whole.views.to(self.device), self.plan,
                                     self.references)
         count = 4 + 2 * c.has_extractor + 8 * c.assist
