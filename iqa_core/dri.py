@@ -275,7 +275,7 @@ class DRIIQA(Method):
 
     def maps(self, dataset: Dataset, references: bool) -> FrozenMaps:
         """All that the frozen networks make of a dataset, see `Views`."""
-        return frozen_maps.compute(dataset, self.net.views, self.plan, references)
+        return frozen_maps.compute(dataset, self.net.views.eval(), self.plan, references)
 
     def optimizer(self, net: Network) -> torch.optim.Optimizer:
         """Adam, slower for all that was trained before. The decay is in the gradient; with AdamW

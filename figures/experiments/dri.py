@@ -325,8 +325,8 @@ class Arm(dri.DRIIQA):
     def maps(self, dataset: Dataset, references: bool) -> Chosen:
         c = self.config
         whole = dri.Network(dataclasses.replace(c, quality=True, assist=True, joint=False))
-        store = frozen_maps.compute(dataset, whole.views.to(self.device), self.plan,
-                                    self.references)
+        views = whole.views.eval().to(self.device)
+        store = frozen_maps.compute(dataset, views, self.plan, self.references)
         count = 4 + 2 * c.has_extractor + 8 * c.assist
         contents = dataset.table["content"].to_numpy()
         return Chosen(store, lambda row: self.chosen(store, row, contents)[:count])
