@@ -603,3 +603,48 @@ def test_restoration_learns_to_take_noise_away(cache):
         _, g, guides = net.extractor(x)
         restored = net.restorer(x, g, guides)[0].clamp(0, 1)
     assert metrics.psnr(restored, x_ref) > metrics.psnr(x, x_ref) + 1
+
+
+# --- networks that come with the kit ------------------------------------------------------------
+
+def test_the_parts_of_this_kit_are_small_and_shared_by_all_trainings():
+    assert dri_stages.SHIPPED.stat().st_size < 3e6
+    torch.manual_seed(0)
+    first = Network(dri.QUICK)
+    torch.manual_seed(1)
+    other = Network(dataclasses.replace(dri.QUICK, interaction="add", rs=""))
+    for part in ("extractor", "restorer"):
+        states = [getattr(net, part).state_dict() for net in (first, other)]
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_set_from_which_the_parts_learned_is_refused():
+    train, _, _ = offline(12)
+    with pytest.raises(data.DatasetError, match="learned from cid22, so they may have seen"):
+        dri.DRIIQA(SMOKE).fit(dataclasses.replace(train, name="cid22"))
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"split": False}, "have split=True, not False. Set parts='' to train others"),
+    ({"restorer_width": 8}, "have restorer_width=12, not 8"),
+    ({"parts": "none.pt"}, "none.pt: cannot be read as weights")])
+def test_parts_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Network(dataclasses.replace(SMOKE, **changes))
+
+
+def test_images_have_no_effect_where_the_parts_are_there():
+    with pytest.raises(ValueError, match="images have no effect"):
+        dri.DRIIQA(dri.QUICK, images=data_download.load("offline"))
+
+
+def test_saved_parts_are_read_again(tmp_path):
+    config = dataclasses.replace(FROZEN, trunk=(4, 8, 16, 32))
+    net = Network(config)
+    path = tmp_path / "parts.pt"
+    dri.save_parts(path, net.extractor, net.restorer, data_download.load("offline"), config)
+    again = Network(dataclasses.replace(config, seed=1, parts=str(path)))
+    for part in ("extractor", "restorer"):
+        mine, theirs = (getattr(one, part).state_dict() for one in (net, again))
+        assert all(torch.allclose(mine[name].float(), theirs[name].float(), atol=1e-3)
+                   for name in mine)
