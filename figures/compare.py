@@ -95,8 +95,9 @@ def trained(datasets: dict[str, data.Dataset], name: str, mode: str) -> list[dat
     applies = tested(datasets, name)
     if mode == "full" and name not in CHEAP and not torch.cuda.is_available():
         return []
-    if name == "dri-iqa" and "cid22" not in data_download.available():
-        # it needs pristine images, see `build`
+    pristine = DRI_CONFIGS[mode].parts or "cid22" in data_download.available()
+    if name == "dri-iqa" and not pristine:
+        # it needs pristine images, see `settings`
         applies = [dataset for dataset in applies if dataset.card.reference]
     if mode == "smoke" and name not in CHEAP:
         return [dataset for dataset in applies if dataset.card.proxy]
@@ -141,9 +142,13 @@ def settings(name: str, dataset: data.Dataset, mode: str) -> tuple:
             quick = mode == "quick"
             config = yoto.AUTHENTIC if quick else dataclasses.replace(config, task="nr")
         return yoto.YOTO, config
-    # DRI-IQA's first stages need pristine images; a set without references has none.
-    pristine = None if dataset.card.reference else data_download.load("cid22")
-    return dri.DRIIQA, DRI_CONFIGS[mode], pristine
+    config = DRI_CONFIGS[mode]
+    if mode == "quick" and not dataset.card.reference:
+        config = dri.AUTHENTIC
+    if config.parts or dataset.card.reference:
+        return dri.DRIIQA, config
+    # Its first stages need pristine images; a set without references has none.
+    return dri.DRIIQA, config, data_download.load("cid22")
 
 
 def build(name: str, dataset: data.Dataset, mode: str, seed: int):

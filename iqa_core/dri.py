@@ -10,7 +10,7 @@ DASR, Restormer and MANIQA. Its settings: `dri_config`; its parts: `dri_extracto
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -18,22 +18,70 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iqa_core.data import Dataset
-from iqa_core.dri_config import QUICK, SMOKE, DRIConfig
+from iqa_core import frozen_maps
+from iqa_core.data import Dataset, DatasetError
+from iqa_core.dri_config import AUTHENTIC, QUICK, SMOKE, DRIConfig
 from iqa_core.dri_losses import align, interact, ratio
 from iqa_core.dri_predictor import Predictor
 from iqa_core.dri_stages import (
-    UNDONE, build, extractor_stage, pristine, reserved, restorer_stage, train_extractor,
-    train_restorer)
+    UNDONE, build, extractor_stage, learned_from, parts_file, pristine, reserved, restorer_stage,
+    save_parts, train_extractor, train_restorer)
 from iqa_core.encoders import Encoder, Standardise, freeze_batch_norms
+from iqa_core.frozen_maps import FrozenMaps
 from iqa_core.identity import identity
 from iqa_core.inputs import expect_batch
 from iqa_core.method import Method
 from iqa_core.reiqa_pretrain import Uint8Images, about
-from iqa_core.train import Stage, parameter_groups
+from iqa_core.train import Stage, parameter_groups, warmup_cosine
+from iqa_core.yoto import fidelity
 
-__all__ = ["DRIConfig", "QUICK", "SMOKE", "Network", "DRIIQA", "UNDONE", "pristine",
-           "train_extractor", "train_restorer", "align", "interact", "ratio"]
+__all__ = ["DRIConfig", "QUICK", "AUTHENTIC", "SMOKE", "Network", "Views", "DRIIQA", "UNDONE",
+           "pristine", "save_parts", "train_extractor", "train_restorer", "align", "interact",
+           "ratio"]
+
+
+class Views(nn.Module):
+    """What encoder, extractor and restorer make of an image, as one list of maps.
+
+        maps of the encoder                       4, or the image itself without an encoder
+        q, g                                      (B, length, 1, 1)
+        maps of x_res - maps of x                 4, or |x_res - x| without an encoder
+        maps of the restorer                      4
+
+    The second line needs an extractor, the others a restorer. With networks that do not learn this
+    list is all that a predictor looks at: so it can be computed once, by `frozen_maps.compute`.
+
+    Args:
+        encoder, extractor, restorer: None for what is not there.
+    """
+
+    def __init__(self, encoder: Encoder | None, extractor: nn.Module | None,
+                 restorer: nn.Module | None):
+        super().__init__()
+        self.encoder = encoder
+        self.extractor = extractor
+        self.restorer = restorer
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.and_restored(x)[0]
+
+    def and_restored(self, x: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """The list, and the restored images."""
+        maps = [x] if self.encoder is None else self.encoder(x)
+        if self.extractor is None:
+            return maps, None
+        q, g, guides = self.extractor(x)
+        views = [*maps, q[..., None, None], g[..., None, None]]
+        if self.restorer is None:
+            return views, None
+        restored, restorer_maps = self.restorer(x, g, guides)
+        if self.encoder is None:
+            return [*views, (restored - x).abs(), *restorer_maps], restored
+        changed = self.encoder(restored.clamp(0, 1))
+        size = [max(maps[1].shape[-2:])] * 2
+        small = [F.adaptive_avg_pool2d(m, [min(n, most) for n, most in zip(m.shape[-2:], size)])
+                 for m in restorer_maps]
+        return [*views, *(after - before for after, before in zip(changed, maps)), *small], restored
 
 
 class Network(nn.Module):
@@ -42,7 +90,7 @@ class Network(nn.Module):
 
     Args:
         config: sizes and parts.
-        encoder: of the predictor, a module of your own with `channels` and `strides` 8, 16, 32;
+        encoder: of the predictor, a module of your own with `channels` and `strides` 4, 8, 16, 32;
             default: `config.encoder`.
 
     Attributes:
@@ -66,21 +114,22 @@ class Network(nn.Module):
         self.encoder = None
         self.standardise = None
         channels, side = [], c.crop // 8
+        restorer = self.restorer.channels if c.assist else []
         if c.encoder or encoder is not None:
-            self.encoder = Encoder(encoder or c.encoder, c.weights, count=3, side=c.side,
-                                   spread=c.spread, frozen=c.frozen)
+            self.encoder = Encoder(encoder or c.encoder, c.weights, side=c.side, spread=c.spread,
+                                   frozen=c.frozen)
             strides = self.encoder.strides
-            if strides != [8, 16, 32]:
+            if strides != [4, 8, 16, 32]:
                 raise ValueError(f"{self.encoder.name} has maps of strides {strides}; the "
-                                 "predictor needs 8, 16 and 32. Take resnet50, "
+                                 "predictor needs 4, 8, 16 and 32. Take resnet50, "
                                  "swin_tiny_patch4_window7_224 or tf_efficientnet_lite0.")
             self.encoder.expect_crop(c.crop)
-            channels, side = self.encoder.channels, self.encoder.grids(c.crop)[0]
-            self.standardise = Standardise(channels)
-        vectors = c.quality + c.degradation
-        restorer = self.restorer.channels if c.assist else ()
-        self.predictor = Predictor(c.width, side, vectors * length, channels, restorer,
-                                   c.interaction)
+            channels, side = self.encoder.channels, self.encoder.grids(c.crop)[1]
+            of_views = [*channels, *[length] * (2 * c.has_extractor)]
+            self.standardise = Standardise([*of_views, *(channels + restorer) * c.assist])
+        vectors = [length] * (c.quality + c.degradation)
+        self.predictor = Predictor(c.width, side, vectors, channels, restorer, c.interaction,
+                                   c.readout)
         self.align_projections = None  # serve the RS loss alone, and so does the next one
         self.interact_line = None
         if "align" in c.rs_parts:
@@ -96,54 +145,59 @@ class Network(nn.Module):
             freeze_batch_norms(self.extractor)
         return self
 
-    def everything(self, x: Tensor | None, maps: list[Tensor] | None = None
-                   ) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor] | None, Tensor]:
-        """Scores (B,), the restored images, (q, g), and the predictor's pooled features.
+    @property
+    def views(self) -> Views:
+        """What the predictor looks at."""
+        return Views(self.encoder, self.extractor, self.restorer)
 
-        Args:
-            x: images (B, 3, H, W).
-            maps: of the encoder, if they are there already.
-        """
+    def judged(self, views: list[Tensor]) -> tuple[Tensor, list[Tensor], Tensor]:
+        """`Views` -> scores (B,), [q, g] or [], and the predictor's pooled features."""
         c = self.config
-        vectors, restored, change, restorer_maps = None, None, None, ()
-        with torch.set_grad_enabled(torch.is_grad_enabled() and c.joint):
-            if self.extractor is not None:
-                q, g, guides = self.extractor(x)
-                vectors = q, g
-            if self.restorer is not None:
-                restored, restorer_maps = self.restorer(x, g, guides)
-                change = (restored - x).abs()
-        v = None
-        if c.quality or c.degradation:
-            v = torch.cat([q] * c.quality + [g] * c.degradation, 1)
-        inputs = x
-        if self.encoder is not None:
-            inputs = self.standardise(self.encoder(x) if maps is None else maps)
-        score, features = self.predictor(inputs, v, change, restorer_maps)
+        if self.standardise is not None:
+            views = self.standardise(views)
+        count = 1 if self.encoder is None else 4
+        maps, rest = views[:count], views[count:]
+        both = [vector.flatten(1) for vector in rest[:2]]  # q and g
+        change, restorer_maps = rest[2:2 + count], rest[2 + count:]
+        used = both[:1] * c.quality + both[1:] * c.degradation
+        score, features = self.predictor(maps, used, change, restorer_maps)
+        return score, both, features
+
+    def everything(self, x: Tensor
+                   ) -> tuple[Tensor, Tensor | None, list[Tensor], Tensor]:
+        """Scores (B,) of images (B, 3, H, W), the restored images, [q, g], and the predictor's
+        pooled features."""
+        views, restored = self.views.and_restored(x)
+        score, vectors, features = self.judged(views)
         return score, restored, vectors, features
 
-    def head(self, maps: list[Tensor], ref_maps: list[Tensor] | None = None) -> Tensor:
-        """Maps of the encoder -> (B,), of a predictor that is alone; references are not used."""
-        return self.everything(None, maps)[0]
+    def head(self, views: list[Tensor], ref_views: list[Tensor] | None = None) -> Tensor:
+        """What was computed once -> (B,); references are not used."""
+        return self.judged(views)[0]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.everything(x)[0]
 
 
 class DRIIQA(Method):
-    """DRI-IQA as a method: extractor, then restorer, then the score, all on the training part.
+    """DRI-IQA as a method: extractor, then restorer, then the score.
 
-        L = MSE(y, mos) + lambda_rec mean |x_res - x_ref| + lambda_rs RS
+        L = (1 - rank) MSE(y, mos) + rank fidelity(y, mos) + lambda_rec mean |x_res - x_ref|
+            + lambda_rs RS
 
-    The middle term only where there are references.
+    The reconstruction only where extractor and restorer learn with the score (`joint`), and where
+    there are references.
 
     Args:
         config: sizes, parts and training.
         images: pristine images for extractor and restorer; default: the references of the training
             part. NEVER give images that you test on: of a set with the name or folder of the
             training images only training contents are taken, but what lies in other folders cannot
-            be checked.
+            be checked. Not with `config.parts`, which name networks that were trained before.
         encoder: see `Network`.
+
+    Raises:
+        ValueError: images, and a file with networks that need none.
 
     >>> DRIIQA().score(torch.rand(1, 3, 64, 64))
     Traceback (most recent call last):
@@ -152,15 +206,19 @@ class DRIIQA(Method):
 
     name = "dri-iqa"
     config_class = DRIConfig
-    presets = (SMOKE, QUICK, DRIConfig())
+    presets = (SMOKE, QUICK, AUTHENTIC, DRIConfig())
     network = Network
-    paired = True
 
     def __init__(self, config: DRIConfig = QUICK, images: Dataset | None = None,
                  encoder: nn.Module | None = None):
         super().__init__(config, encoder=encoder)
+        if images is not None and config.parts:
+            raise ValueError(f"parts={config.parts!r} names an extractor and a restorer that were "
+                             "trained before, so images have no effect: leave them out, or set "
+                             "parts=''.")
         self.images = images
-        self.needs_crops = config.has_extractor  # it looks at the image itself
+        self.clip = config.clip
+        self.paired = config.joint  # references serve to train the restorer
 
     @property
     def identity(self) -> dict[str, str]:
@@ -176,43 +234,65 @@ class DRIIQA(Method):
 
         Without references the restored images cannot be compared with them. Then the reconstruction
         loss and the RS loss's "ratio" are left out, with a warning.
+
+        Raises:
+            DatasetError: the networks in the file of the config learned from a set of this name.
         """
-        if not train.card.reference and "ratio" in self.config.rs_parts:
+        c = self.config
+        if not train.card.reference and "ratio" in c.rs_parts:
             warnings.warn(f"{train.name} has no references, so the reconstruction loss and RS "
                           "ratio are left out.", stacklevel=2)
+        if c.has_extractor and c.parts and learned_from(c) == train.name:
+            raise DatasetError(f"{parts_file(c)}: extractor and restorer learned from "
+                               f"{train.name}, so they may have seen its test part. Set parts='' "
+                               "to train others on the training part.")
         return super().fit(train, val, checkpoint)
 
     def stages(self, train: Dataset, val: Dataset | None, seed: int,
                checkpoint: str | Path | None) -> Iterator[Stage]:
-        """Extractor and restorer, which may lie in the cache folder, then the score."""
+        """Extractor and restorer, which may lie in a file or in the cache folder, then the
+        score."""
+        c = self.config
         net = self.net
         photographs = []
-        if net.extractor is not None:
+        if net.extractor is not None and not c.parts:
             photographs = Uint8Images(pristine(train, self.images))
             if len(photographs) <= 500:
                 photographs = [*photographs]  # decoded once
-            stage = extractor_stage(net.extractor, photographs, self.config)
+            stage = extractor_stage(net.extractor, photographs, c)
             with reserved(stage):
                 yield stage
-            net.extractor.requires_grad_(self.config.joint)
-        if net.restorer is not None:
-            stage = restorer_stage(net.restorer, net.extractor, photographs, self.config)
+        if net.restorer is not None and not c.parts:
+            stage = restorer_stage(net.restorer, net.extractor, photographs, c)
             with reserved(stage):
                 yield stage
-            net.restorer.requires_grad_(self.config.joint)
+        for part in (net.extractor, net.restorer):
+            if part is not None:
+                part.requires_grad_(c.joint)
         stage = self.score_stage(train, val, seed, checkpoint)
         stage.settings["pristine images"] = about(photographs)
         yield stage
 
+    def maps(self, dataset: Dataset, references: bool) -> FrozenMaps:
+        """All that the frozen networks make of a dataset, see `Views`."""
+        return frozen_maps.compute(dataset, self.net.views.eval(), self.plan, references)
+
     def optimizer(self, net: Network) -> torch.optim.Optimizer:
-        """Adam, slower for all that was trained before; the decay is in the gradient."""
+        """Adam, slower for all that was trained before. The decay is in the gradient; with AdamW
+        beside it, and not of biases and norms."""
         c = self.config
         parts = (net.extractor, net.restorer, net.encoder)
         pretrained = [part for part in parts if part is not None]
+        if c.optimizer == "adamw":
+            return torch.optim.AdamW(
+                parameter_groups(net, pretrained, c.lr, c.pretrained_rate, c.weight_decay))
         groups = parameter_groups(net, pretrained, c.lr, c.pretrained_rate)
         for group in groups:
             group["weight_decay"] = c.weight_decay
         return torch.optim.Adam(groups)
+
+    def schedule(self, steps: int) -> Callable[[int], float]:
+        return warmup_cosine(steps, self.config.warmup)
 
     def loss(self, batch: dict) -> dict[str, Tensor]:
         """L of a batch and its three terms, before they are weighted; a term that is left out is
@@ -220,20 +300,35 @@ class DRIIQA(Method):
         c = self.config
         net = self.net
         x_ref = batch.get("x_ref")
-        score, restored, vectors, features = net.everything(batch.get("x"), batch.get("maps"))
-        quality = F.mse_loss(score.float(), batch["score"])
+        restored = None
+        if "maps" in batch:
+            score, vectors, features = net.judged(batch["maps"])
+        else:
+            score, restored, vectors, features = net.everything(batch["x"])
+        mos = batch["score"]
+        quality = F.mse_loss(score.float(), mos)
+        if c.rank:
+            quality = (1 - c.rank) * quality + c.rank * fidelity(score.float(), mos)
         reconstruction = quality.new_zeros(())
         rs = quality.new_zeros(())
-        if restored is not None and x_ref is not None:
+        if c.joint and restored is not None and x_ref is not None:
             reconstruction = (restored - x_ref).abs().mean()
             if "ratio" in c.rs_parts:
                 rs = rs + ratio(self._vectors(restored), self._vectors(x_ref), vectors)
         if "align" in c.rs_parts:
             rs = rs + align(features, vectors, net.align_projections)
         if "interact" in c.rs_parts:
-            rs = rs + interact(net.interact_line(vectors[0])[:, 0], batch["score"])
+            rs = rs + interact(net.interact_line(vectors[0])[:, 0], mos)
         loss = quality + c.lambda_rec * reconstruction + c.lambda_rs * rs
         return {"loss": loss, "quality": quality, "reconstruction": reconstruction, "rs": rs}
+
+    def _shipped(self) -> tuple[str, ...]:
+        """With the encoder also extractor and restorer, if they are those of this kit."""
+        c = self.config
+        ships = super()._shipped()
+        if c.parts == "shipped" and not c.joint and (ships or not c.encoder):
+            return (*ships, "extractor.", "restorer.")
+        return ships
 
     def _vectors(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """q and g, by an extractor that gets no gradient: it must not learn to overlook a

@@ -10,6 +10,7 @@ drawing of degradations are ours, in the style of DASR, CONTRIQUE and ARNIQA.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Generator, Tensor, nn
 
 from iqa_core import backbones, images
 from iqa_core.distortions import distort
+from iqa_core.encoders import freeze_batch_norms
 from iqa_core.reiqa_pairs import BORDER, cut, cut_pair, pair_offsets
 
 # KADID-10k's groups of types
@@ -81,8 +83,8 @@ class Extractor(nn.Module):
             self.widths = tuple(self.trunk.channels[:4])
             self.stride = strides[0]
             length = 128
-            statistics = 2 * sum(self.trunk.channels)
-            self.embed = nn.Sequential(nn.BatchNorm1d(statistics), nn.Linear(statistics, length))
+            count = 2 * sum(self.trunk.channels)
+            self.embed = nn.Sequential(nn.BatchNorm1d(count), nn.Linear(count, length))
         else:
             self.trunk = nn.ModuleList()
             for i, (before, after) in enumerate(zip((3, *trunk), trunk)):
@@ -103,24 +105,41 @@ class Extractor(nn.Module):
         if self.embed is not None:
             backbones.expect_crop(self.trunk, crop)
 
+    def train(self, mode: bool = True) -> Self:
+        """As usual, but the batch norms of a pretrained trunk keep their statistics."""
+        super().train(mode)
+        if self.embed is not None:
+            freeze_batch_norms(self.trunk)
+        return self
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """(B, 3, H, W) -> q (B, length), g (B, length), and four maps (B, widths[i], h_i, w_i),
         h_i = H / (stride 2^i)."""
         if self.embed is not None:
             maps = self.trunk(x)
-            statistics = []
-            for m in maps:
-                statistics.append(m.mean((2, 3)))
-                statistics.append((m.var((2, 3)) + 1e-5).sqrt())
-            e = self.embed(torch.cat(statistics, 1))
-        else:
-            maps = []
-            for scale in self.trunk:
-                x = scale(x)
-                maps.append(x)
-            e = x.mean((2, 3))
-        q, g = e.chunk(2, 1) if self.split else (e, e)
-        return q, g, maps[:4]
+            return *self.vectors(self.moments(maps)), maps[:4]
+        maps = []
+        for scale in self.trunk:
+            x = scale(x)
+            maps.append(x)
+        return *self._halves(x.mean((2, 3))), maps
+
+    @staticmethod
+    def moments(maps: Sequence[Tensor]) -> Tensor:
+        """Mean and standard deviation over the places of each channel, (B, 2 x all channels)."""
+        numbers = []
+        for m in maps:
+            numbers.append(m.mean((2, 3)))
+            numbers.append((m.var((2, 3)) + 1e-5).sqrt())
+        return torch.cat(numbers, 1)
+
+    def vectors(self, moments: Tensor) -> tuple[Tensor, Tensor]:
+        """q and g from the moments of a pretrained trunk's maps. Where the trunk is frozen these
+        can be computed once."""
+        return self._halves(self.embed(moments))
+
+    def _halves(self, e: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple(e.chunk(2, 1)) if self.split else (e, e)
 
 
 def relations(contents: Tensor, degradations: Tensor) -> tuple[Tensor, Tensor]:

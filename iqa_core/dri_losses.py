@@ -13,10 +13,15 @@ def ratio(restored: Sequence[Tensor], reference: Sequence[Tensor], degraded: Seq
     """RS loss, part "ratio": the restored image must be represented as its reference is, and not as
     the degraded image.
 
-        mean over r in {q, g} of |r(x_res) - r(x_ref)|_1 / (|r(x_res) - r(x)|_1 + 1e-7)
+        mean over r in {q, g} of log(1 + |r(x_res) - r(x_ref)|_1 / (|r(x) - r(x_ref)|_1 + 1e-3))
 
-    Only r(x_res) has a gradient. Source: name and purpose of the RS loss, paper; this formula is
-    that of the authors' deraining network.
+    1e-3 is in units of a mean over the numbers of r. Only r(x_res) has a gradient; what it is
+    divided by is a scale. A network that changes nothing pays log 2, one that finds the reference
+    pays nothing.
+    Source: name and purpose of the RS loss, paper. The authors' deraining network divides by
+    |r(x_res) - r(x)|, without the logarithm. That is not defined for a network that changes nothing
+    yet, its gradient is far larger than that of the scores, and it can be made small by moving away
+    from the degraded image into any direction.
 
     Args:
         restored, reference, degraded: (q, g) of these images, (B, length) each.
@@ -24,13 +29,13 @@ def ratio(restored: Sequence[Tensor], reference: Sequence[Tensor], degraded: Seq
     Returns:
         A scalar, at least 0, LOWER = BETTER.
     """
-    quotients = []
+    parts = []
     for of_restored, of_reference, of_degraded in zip(restored, reference, degraded):
-        of_restored = of_restored.float()  # at half precision the quotient may be infinite
-        near = (of_restored - of_reference.detach().float()).abs().mean(1)
-        far = (of_restored - of_degraded.detach().float()).abs().mean(1)
-        quotients.append((near / (far + 1e-7)).mean())
-    return sum(quotients) / len(quotients)
+        of_reference = of_reference.detach().float()
+        left = (of_restored.float() - of_reference).abs().mean(1)  # (B,)
+        whole = (of_degraded.detach().float() - of_reference).abs().mean(1)
+        parts.append((left / (whole + 1e-3)).log1p().mean())
+    return sum(parts) / len(parts)
 
 
 def align(features: Tensor, vectors: Sequence[Tensor], projections: nn.ModuleList) -> Tensor:

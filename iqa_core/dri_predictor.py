@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from timm.layers import LayerNorm2d
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
@@ -46,12 +47,18 @@ class Head(nn.Module):
 
         score = sum_n s_n w_n / (sum_n w_n + 1e-8)
 
+    With `pooled`, ours, not the scores are averaged but the features of the positions, and one MLP
+    makes a score of the mean:
+
+        score = MLP(sum_n w_n x_n / (sum_n w_n + 1e-8))
+
     >>> Head(8)(torch.rand(2, 8, 4, 4)).shape
     torch.Size([2])
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, pooled: bool = False):
         super().__init__()
+        self.pooled = pooled
         self.score = self._mlp(width)
         self.weight = self._mlp(width)
         nn.init.constant_(self.score[-1].bias, 0.5)  # mid-scale
@@ -63,100 +70,142 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight(x).sigmoid()
-        return (self.score(x) * weight).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) + 1e-8)
+        total = weight.sum((2, 3), keepdim=True) + 1e-8
+        if self.pooled:
+            mean = (x * weight).sum((2, 3), keepdim=True) / total  # (B, width, 1, 1)
+            return self.score(mean).flatten()
+        return ((self.score(x) * weight).sum((2, 3), keepdim=True) / total).flatten()
 
 
 class Stem(nn.Sequential):
-    """Three convolutions: (B, 3, H, W) -> (B, width, H / 8, W / 8)."""
+    """Three convolutions: an image (B, 3, H, W) -> (B, width, H / 8, W / 8).
+
+    It takes and gives a list, as `MapStem` does.
+    """
 
     def __init__(self, width: int):
         super().__init__(nn.Conv2d(3, width, 3, 2, 1), nn.GELU(),
                          nn.Conv2d(width, width, 3, 2, 1), nn.GELU(),
                          nn.Conv2d(width, width, 3, 2, 1), nn.GELU())
 
+    def forward(self, images: list[Tensor]) -> Tensor:
+        return super().forward(images[0])
+
 
 class MapStem(nn.Module):
-    """As `Stem`, from the maps of an encoder: the sum of linear maps of LN(map), at the size of the
-    finest one.
+    """As `Stem`, from the four maps of an encoder: the sum of linear maps, at the size of the
+    second.
 
-    >>> MapStem([4, 8], 16)([torch.rand(2, 4, 12, 12), torch.rand(2, 8, 6, 6)]).shape
+    Args:
+        channels, width: of the maps, and of the result.
+        norm: LayerNorm over the channels of each map before it. It takes away how large a map is.
+
+    >>> maps = [torch.rand(2, c, s, s) for c, s in ((2, 24), (4, 12), (8, 6), (9, 3))]
+    >>> MapStem([2, 4, 8, 9], 16)(maps).shape
     torch.Size([2, 16, 12, 12])
     """
 
-    def __init__(self, channels: Sequence[int], width: int):
+    def __init__(self, channels: Sequence[int], width: int, norm: bool = True):
         super().__init__()
-        self.embeds = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(1, count), nn.Conv2d(count, width, 1)) for count in channels)
+        self.norms = nn.ModuleList(LayerNorm2d(c) if norm else nn.Identity() for c in channels)
+        self.embeds = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        embedded = [embed(m) for embed, m in zip(self.embeds, maps)]
-        size = embedded[0].shape[-2:]
-        return sum(F.interpolate(m, size) for m in embedded)
+        size = maps[1].shape[-2:]
+        embedded = [embed(norm(m)) for embed, norm, m in zip(self.embeds, self.norms, maps)]
+        return sum(resized(m, size) for m in embedded)
+
+
+def resized(m: Tensor, size: Sequence[int]) -> Tensor:
+    """A map at another size: averaged if it is larger, repeated if it is smaller."""
+    if m.shape[-2] > size[0]:
+        return F.adaptive_avg_pool2d(m, size)
+    return F.interpolate(m, size)
 
 
 class Predictor(nn.Module):
-    """The score from the maps of an image, the two vectors, and what the restoration network made
-    of it.
+    """The score from the maps of an image, its vectors, and what the restoration network made of
+    it.
 
-        X = mix([stem(maps), stem(|x_res - x|), R]),    R = reduced maps of the restorer;
-                                                        without a restorer stem(maps) alone
-        X = TGB(X, v = [q; g], G = R)      the interaction;  "add": X + W v
+        X = stem(maps)
+        S = [LN(stem(change)), LN(reduced maps of the restorer)],    X <- X + W S
+        v = [LN(q), LN(g)],    X <- TGB(X, v, G = S)    the interaction;  "add": X <- X + W v
         score = head(Swin(reduce(Swin(X))))
 
-    Source: q and the image's features meet in a TGB before Swin blocks, paper (figure 4); the rest
-    is ours.
+    LN brings all signals to one scale: without it those of the restorer are a fortieth of the
+    others. Each W is 0 at the start and so are the outputs of the TGB. So a fresh network gives the
+    score that it would give without them. Source: q and the image's features meet in a TGB before
+    Swin blocks, paper (figure 4); the rest is ours.
 
     Args:
         width: channels of X.
         side: rows of X in training.
-        vector: length of v, 0 = none.
+        vectors: length of each vector, () = none.
         channels: of the encoder's maps; () = the stem looks at the image itself.
         restorer: channels of the restorer's maps, () = no restorer.
         interaction: "tgb" or "add".
+        readout: "places" or "pooled", see `Head`.
     """
 
-    def __init__(self, width: int, side: int, vector: int, channels: Sequence[int] = (),
-                 restorer: Sequence[int] = (), interaction: str = "tgb"):
+    def __init__(self, width: int, side: int, vectors: Sequence[int] = (),
+                 channels: Sequence[int] = (), restorer: Sequence[int] = (),
+                 interaction: str = "tgb", readout: str = "places"):
         super().__init__()
-        part = width // 3
-        guide = len(restorer) * (part // 4)  # channels of R
-        self.stem = MapStem(channels, part) if channels else Stem(part)
-        self.change = Stem(part) if restorer else None
-        self.reduced = nn.ModuleList(nn.Conv2d(count, part // 4, 1) for count in restorer)
-        both = 2 * part if restorer else part
-        self.mix = nn.Conv2d(both + guide, width, 1)
+        self.stem = MapStem(channels, width) if channels else Stem(width)
+        self.change = None
+        self.assist = None
+        guide = 0  # channels of S
+        if restorer:
+            part = width // 4
+            # not its norm: how large the change is tells how bad the image was
+            self.change = MapStem(channels, width, norm=False) if channels else Stem(width)
+            self.change_norm = LayerNorm2d(width)
+            self.reduced = nn.ModuleList(nn.Conv2d(count, part, 1) for count in restorer)
+            self.reduced_norm = LayerNorm2d(len(restorer) * part)
+            guide = width + len(restorer) * part
+            self.assist = zero(nn.Conv2d(guide, width, 1))
+        self.vector_norms = nn.ModuleList(nn.LayerNorm(length) for length in vectors)
+        vector = sum(vectors)
         self.tgb = None
         if interaction == "tgb" and (vector or guide):
-            self.tgb = Guided(width, 4, vector, guide)
-        self.add = nn.Linear(vector, width) if interaction == "add" and vector else None
+            self.tgb = Guided(width, 4, vector, guide, still=True)
+        self.add = zero(nn.Linear(vector, width)) if interaction == "add" and vector else None
         self.swin1 = SwinStage(width, side)
         self.reduce = nn.Conv2d(width, width // 2, 1)
         self.swin2 = SwinStage(width // 2, side)
-        self.head = Head(width // 2)
+        self.head = Head(width // 2, readout == "pooled")
 
-    def forward(self, inputs: Tensor | list[Tensor], v: Tensor | None = None,
-                change: Tensor | None = None, restorer_maps: Sequence[Tensor] = ()
+    def forward(self, inputs: list[Tensor], vectors: Sequence[Tensor] = (),
+                change: Sequence[Tensor] = (), restorer_maps: Sequence[Tensor] = ()
                 ) -> tuple[Tensor, Tensor]:
         """Scores (B,), and the pooled features (B, width / 2) that the RS loss looks at.
 
         Args:
-            inputs: maps of the encoder, or the image (B, 3, H, W) if there is no encoder.
-            v: (B, vector).
-            change: |x_res - x|, (B, 3, H, W).
+            inputs: maps of the encoder, or the image (B, 3, H, W) alone if there is no encoder.
+            vectors: (B, length) each.
+            change: maps of the restored image minus `inputs`; without an encoder |x_res - x|.
             restorer_maps: of the restoration network.
         """
         x = self.stem(inputs)
-        guide = None
-        if self.change is not None:
-            size = x.shape[-2:]
-            guide = torch.cat([reduce(F.adaptive_avg_pool2d(m, size))
-                               for reduce, m in zip(self.reduced, restorer_maps)], 1)
-            changed = F.adaptive_avg_pool2d(self.change(change), size)
-            x = torch.cat([x, changed, guide], 1)
-        x = self.mix(x)
+        size = x.shape[-2:]
+        s, v = None, None
+        if self.assist is not None:
+            changed = self.change_norm(self.change(change))
+            reduced = [reduce(resized(m, size)) for reduce, m in zip(self.reduced, restorer_maps)]
+            s = torch.cat([changed, self.reduced_norm(torch.cat(reduced, 1))], 1)
+            x = x + self.assist(s)
+        if self.vector_norms:
+            v = torch.cat([norm(one) for norm, one in zip(self.vector_norms, vectors)], 1)
         if self.tgb is not None:
-            x = self.tgb(x, v, guide)
+            x = self.tgb(x, v, s)
         if self.add is not None:
             x = x + self.add(v)[..., None, None]
         x = self.swin2(self.reduce(self.swin1(x)))
         return self.head(x), x.mean((2, 3))
+
+
+def zero(layer: nn.Module) -> nn.Module:
+    """A linear map that gives 0, until it has learnt otherwise."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -28,19 +28,21 @@ class Guided(nn.Module):
     Q and K have length 1 over positions. The attention is between channels ("transposed"), so its
     cost grows with the number of positions, not its square. gamma and beta are FiLM. G is averaged
     down to the size of F. A fresh block is a plain Restormer block; without v and G it stays one.
+    With `still` a fresh block changes nothing, F2 = F: both W are 0 at the start.
     Source: name, and that q and features of the image meet in it, paper; rest ours.
 
     Args:
         width, heads: channels of F, and into how many groups the attention splits them.
         vector, guide: length of v and channels of G, 0 = none.
         growth: width of the last part, as a multiple of `width`.
+        still: see above; for a block that is added to a network that works without it.
 
     >>> Guided(16, 2, vector=8)(torch.rand(2, 16, 6, 10), torch.rand(2, 8)).shape
     torch.Size([2, 16, 6, 10])
     """
 
     def __init__(self, width: int, heads: int, vector: int = 0, guide: int = 0,
-                 growth: float = 2.66):
+                 growth: float = 2.66, still: bool = False):
         super().__init__()
         hidden = round(growth * width)
         self.heads = heads
@@ -63,6 +65,9 @@ class Guided(nn.Module):
             self.project = nn.Conv2d(guide, width, 1)
             nn.init.zeros_(self.project.weight)
             nn.init.zeros_(self.project.bias)
+        if still:
+            nn.init.zeros_(self.out.weight)
+            nn.init.zeros_(self.down.weight)
 
     def forward(self, x: Tensor, v: Tensor | None = None, guide: Tensor | None = None) -> Tensor:
         """x (B, width, H, W), v (B, vector), guide (B, guide, h, w) -> (B, width, H, W)."""
@@ -130,6 +135,8 @@ class Restorer(nn.Module):
 
         self.first = nn.Conv2d(3 * stride**2, width, 3, padding=1)
         self.last = nn.Conv2d(2 * width, 3 * stride**2, 3, padding=1)
+        nn.init.zeros_(self.last.weight)  # a fresh network changes nothing
+        nn.init.zeros_(self.last.bias)
         self.encode = nn.ModuleList()
         for i in range(4):
             self.encode.append(self._blocks(sizes[i], heads[i], blocks[i], guiding, guides[i]))

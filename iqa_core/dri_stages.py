@@ -18,18 +18,19 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor, nn
 
-from iqa_core import images
+from iqa_core import backbones, images
 from iqa_core.data import Dataset, DatasetError
 from iqa_core.dri_config import DRIConfig
 from iqa_core.dri_extractor import (
     GROUPS, Extractor, contrast, correlation, degrade, grid, relations, sequences)
 from iqa_core.dri_restorer import Restorer
-from iqa_core.files import cache_dir, code_hash, locked
+from iqa_core.files import cache_dir, code_hash, half, locked, read_tensors, write_tensors
 from iqa_core.hardware import accelerator, run_settings
+from iqa_core.inputs import fill
 from iqa_core.reiqa_pairs import cut
 from iqa_core.reiqa_pretrain import about
 from iqa_core.settings import to_save
-from iqa_core.train import Stage, batch_numbers, fit
+from iqa_core.train import Stage, batch_numbers, fit, parameter_groups
 
 # What these trainings depend on: where a file changes, they are made anew.
 STAGE_CODE = [Path(__file__).with_name(name) for name in (
@@ -43,9 +44,9 @@ STAGE_CODE = [Path(__file__).with_name(name) for name in (
 UNDONE = [GROUPS[0], GROUPS[2], GROUPS[3]]
 
 EXTRACTOR_FIELDS = ("trunk", "split", "weights", "contents", "degradations", "patch", "temperature",
-                    "decorrelation", "extractor_steps", "extractor_lr", "seed")
-RESTORER_FIELDS = ("restorer_width", "restorer_blocks", "guidance", "sequence", "restorer_steps",
-                   "restorer_lr")
+                    "decorrelation", "extractor_steps", "extractor_lr", "trunk_rate", "seed")
+RESTORER_FIELDS = ("restorer_width", "restorer_blocks", "guidance", "sequence", "restorer_patch",
+                   "clean", "restorer_steps", "restorer_lr")
 
 
 def pristine(train: Dataset, more: Dataset | None) -> Dataset:
@@ -72,10 +73,12 @@ def pristine(train: Dataset, more: Dataset | None) -> Dataset:
 
 
 def build(config: DRIConfig) -> tuple[Extractor, Restorer | None]:
-    """Fresh networks; they follow from its seed alone, and not from torch's.
+    """Fresh networks, or those in the file that the config names.
+
+    Fresh ones follow from the seed of the config alone, and not from torch's.
 
     Raises:
-        ValueError: a trunk that does not take crop or patch.
+        ValueError: a trunk that does not take crop or patch, or a file that does not fit.
     """
     c = config
     with torch.random.fork_rng():
@@ -85,12 +88,75 @@ def build(config: DRIConfig) -> tuple[Extractor, Restorer | None]:
         if c.assist:
             restorer = Restorer(c.restorer_width, c.restorer_blocks, extractor.length,
                                 extractor.widths, c.guidance, extractor.stride)
-    for name, size in (("crop", c.crop), ("patch", c.patch)):
+    for name in ("crop", "patch", "restorer_patch"):
+        size = getattr(c, name)
         if size % (8 * extractor.stride):
             raise ValueError(f"{name}={size} must be a multiple of {8 * extractor.stride}, 8 x the "
                              f"finest stride of {c.trunk}.")
         extractor.expect_crop(size)
+    if c.parts:
+        _fill(extractor, restorer, c)
     return extractor, restorer
+
+
+SHIPPED = Path(__file__).with_name("weights") / "dri_parts.pt"
+_KIND = "extractor and restorer of dri-iqa"
+# what the networks are made of
+_SHAPE = ("trunk", "split", "restorer_width", "restorer_blocks", "guidance")
+
+
+def parts_file(config: DRIConfig) -> Path:
+    """The file that `parts` names."""
+    return SHIPPED if config.parts == "shipped" else Path(config.parts)
+
+
+def save_parts(path: str | Path, extractor: Extractor, restorer: Restorer, images: Dataset,
+               config: DRIConfig) -> None:
+    """Write extractor and restorer as one small file, at half precision.
+
+    Args:
+        path: the file, which `parts` may name.
+        extractor, restorer: as they were trained.
+        images: from which they learned. A set of the same name is refused later.
+        config: their settings. A pretrained trunk that was frozen, and that a package brings, is
+            not written.
+    """
+    state = half(extractor)
+    if _trunk_ships(to_save(config)):
+        state = {name: value for name, value in state.items() if not name.startswith("trunk.")}
+    values = to_save(config)
+    settings = {name: values[name] for name in EXTRACTOR_FIELDS + RESTORER_FIELDS}
+    write_tensors(path, {"method": _KIND, "settings": settings, "extractor": state,
+                         "restorer": half(restorer), "learned from": images.name})
+
+
+def learned_from(config: DRIConfig) -> str:
+    """Name of the set from which the networks in the file of the config learned."""
+    return str(read_tensors(parts_file(config), _KIND).get("learned from", ""))
+
+
+def _trunk_ships(settings: dict) -> bool:
+    """Is the trunk, exactly as it is, that of a package?"""
+    return (settings.get("trunk") in backbones.SHIPPED and settings.get("weights") == "auto"
+            and not settings.get("trunk_rate"))
+
+
+def _fill(extractor: Extractor, restorer: Restorer | None, config: DRIConfig) -> None:
+    """Load the networks from the file of a config."""
+    path = parts_file(config)
+    saved = read_tensors(path, _KIND)
+    theirs = saved.get("settings", {})
+    for name in _SHAPE:
+        if theirs.get(name) != getattr(config, name):
+            raise ValueError(f"{path}: extractor and restorer have {name}={theirs.get(name)!r}, "
+                             f"not {getattr(config, name)!r}. Set parts='' to train others.")
+    state = saved.get("extractor")
+    if _trunk_ships(theirs) and isinstance(state, dict):
+        own = extractor.state_dict()
+        state = state | {name: own[name] for name in own if name.startswith("trunk.")}
+    fill(extractor, state, path, "the extractor that its config describes")
+    if restorer is not None:
+        fill(restorer, saved.get("restorer"), path, "the restorer that its config describes")
 
 
 def extractor_stage(net: Extractor, photographs: Sequence[Tensor], config: DRIConfig) -> Stage:
@@ -105,6 +171,8 @@ def extractor_stage(net: Extractor, photographs: Sequence[Tensor], config: DRICo
     """
     c = config
     device = next(net.parameters()).device
+    if net.embed is not None and not c.trunk_rate:
+        net.trunk.requires_grad_(False)
 
     def batches(step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for number in batch_numbers(step):
@@ -131,11 +199,12 @@ def restorer_stage(net: Restorer, extractor: Extractor, photographs: Sequence[Te
                    config: DRIConfig) -> Stage:
     """The training of the restoration network; the extractor guides it, and stays as it is.
 
-        L = mean over images of log10(MSE(x_res, x_ref) + 1e-4),    x by `UNDONE`, all levels
+        L = mean over images of log10(MSE(x_res, x_ref) + 1e-5),    x by `UNDONE`, all levels
                                                                     equally often
 
-    That is PSNR, but for its sign and scale: so mild degradations count as much as strong ones.
-    With |x_res - x_ref| short trainings stayed at the identity. Arguments as in `extractor_stage`.
+    That is PSNR, but for its sign and scale, up to about 50 dB: so mild degradations count as much
+    as strong ones, and a share `clean` of the crops is not degraded at all. Who changes these pays
+    for it: the network learns to leave alone what is good. Arguments as in `extractor_stage`.
     """
     c = config
     device = next(net.parameters()).device
@@ -144,11 +213,14 @@ def restorer_stage(net: Restorer, extractor: Extractor, photographs: Sequence[Te
     def batches(step: int) -> Iterator[tuple[Tensor, Tensor]]:
         for number in batch_numbers(step):
             chosen, generator = _drawn(photographs, 2 * c.contents, c.seed, 2, number)
-            crops = [cut(images.fit(photograph, c.patch), [c.patch] * 2, generator)
+            size = c.restorer_patch
+            crops = [cut(images.fit(photograph, size), [size] * 2, generator)
                      for photograph in chosen]
             x_ref = images.from_uint8(torch.stack(crops))
             which = sequences(len(x_ref), generator, c.sequence, UNDONE, math.inf)
-            yield degrade(x_ref, which, generator), x_ref
+            left_alone = torch.rand(len(x_ref), generator=generator) < c.clean
+            x = degrade(x_ref, which, generator)
+            yield torch.where(left_alone[:, None, None, None], x_ref, x), x_ref
 
     @torch.autocast(device.type, enabled=False)  # small errors want full precision
     def loss(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
@@ -157,7 +229,7 @@ def restorer_stage(net: Restorer, extractor: Extractor, photographs: Sequence[Te
             _, g, guides = extractor(x)
         restored, _ = net(x, g, guides)
         error = (restored - x_ref).square().mean((1, 2, 3))  # (B,)
-        return {"loss": (error + 1e-4).log10().mean()}
+        return {"loss": (error + 1e-5).log10().mean()}
 
     return _stage("restorer", net, loss, batches, c.restorer_steps, c.restorer_lr, c,
                   photographs, EXTRACTOR_FIELDS + RESTORER_FIELDS)
@@ -210,8 +282,10 @@ def _stage(name: str, net: nn.Module, loss: Callable, batches: Callable, steps: 
 
     # a round ends where gradients that are added up have been used
     every = 100 * accelerator().gradient_accumulation_steps
-    return Stage(name, net, loss, batches, steps, every, torch.optim.Adam(net.parameters(), lr=lr),
-                 schedule, {"depends on": depends_on}, config.seed, clip=1.0,
+    pretrained = [net.trunk] if getattr(net, "embed", None) is not None else []
+    optimizer = torch.optim.Adam(parameter_groups(net, pretrained, lr, config.trunk_rate))
+    return Stage(name, net, loss, batches, steps, every, optimizer, schedule,
+                 {"depends on": depends_on}, config.seed, clip=1.0,
                  checkpoint=cache_dir() / "dri-stages" / f"{digest}.pt")
 
 

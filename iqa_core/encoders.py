@@ -93,8 +93,12 @@ class Encoder(nn.Module):
         return f"count={self.count}, side={self.side}, spread={self.spread}"
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> `count` maps (B, channels[i], h_i, w_i)."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        """(B, 3, H, W) -> `count` maps (B, channels[i], h_i, w_i).
+
+        A gradient passes through a frozen encoder only to an image that has one.
+        """
+        learns = not self.frozen or x.requires_grad
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
             maps = list(self.net(x))[-self.count:]
             return [self._pooled(m) for m in maps]
 

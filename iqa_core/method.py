@@ -62,7 +62,6 @@ class Method:
     paired = False  # does a no-reference training use references where there are any?
     passes = 1  # through the training images in an epoch
     clip = float("inf")  # largest norm of a gradient
-    needs_crops = False  # does the head on frozen maps look at the crops, too?
 
     def __init__(self, config, **blocks):
         self.config = config
@@ -173,7 +172,7 @@ class Method:
         maps = self.maps(train, references)
         self.net.standardise.measure(maps.image(row) for row in range(len(maps)))
         return frozen_maps.loader(maps, self.plan, c.batch, seed, flip=True,
-                                  references=references, crops=self.needs_crops)
+                                  references=references)
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         raise NotImplementedError
@@ -235,7 +234,7 @@ class Method:
     @torch.inference_mode()
     def _scores(self, dataset: Dataset, task: str) -> np.ndarray:
         net = self.fitted().eval()
-        if self.config.frozen and not self.needs_crops:
+        if self.config.frozen:
             maps = self.maps(dataset, references=task == "FR")
             rows = torch.arange(len(dataset)).split(4)  # faster than one at a time
             return np.concatenate([self._of_maps(net, maps, few.tolist(), task) for few in rows])
@@ -320,10 +319,9 @@ class Method:
 
     def save(self, path: str | Path) -> None:
         """Write config, names of blocks and weights as one file of tensors, at half precision, all
-        of it or nothing. A frozen encoder that ships in a package is not written again."""
+        of it or nothing. What ships in a package, such as a frozen encoder, is not written."""
         net = half(self.fitted())
-        if self._encoder_ships():
-            net = {name: value for name, value in net.items() if not name.startswith("encoder.")}
+        net = {name: value for name, value in net.items() if not name.startswith(self._shipped())}
         write_tensors(path, {"method": self.name, "config": to_save(self.config),
                              "blocks": self._block_names(), "net": net})
 
@@ -347,7 +345,7 @@ class Method:
         if wanted != given:
             raise ValueError(f"{path}: was made with the blocks {wanted or 'of the method'}, not "
                              f"{given or 'those of the method'}. Give the same ones to load().")
-        ships = method._encoder_ships()
+        ships = method._shipped()
         config = method.config if ships else dataclasses.replace(method.config, weights="random")
         try:
             method.net = cls(config, **blocks).build()
@@ -356,13 +354,15 @@ class Method:
         state = saved.get("net")
         if ships and isinstance(state, dict):
             own = method.net.state_dict()
-            state |= {name: own[name] for name in own if name.startswith("encoder.")}
+            state |= {name: own[name] for name in own if name.startswith(ships)}
         fill(method.net, state, path, f"the {cls.name} that its config describes")
         method.net.eval().to(method.device, memory_format=torch.channels_last)
         return method
 
-    def _encoder_ships(self) -> bool:
-        """Does a package bring the encoder, exactly as it is in the network?"""
+    def _shipped(self) -> tuple[str, ...]:
+        """How the names of those tensors begin that a package brings, exactly as they are in the
+        network."""
         c = self.config
-        return (c.frozen and c.weights == "auto" and c.encoder in backbones.SHIPPED
-                and "encoder" not in self.blocks)
+        ships = (c.frozen and c.weights == "auto" and c.encoder in backbones.SHIPPED
+                 and "encoder" not in self.blocks)
+        return ("encoder.",) if ships else ()

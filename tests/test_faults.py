@@ -24,7 +24,8 @@ YOTO = dataclasses.replace(yoto.SMOKE, **END_TO_END, spread=False, width=8)
 QFM = dataclasses.replace(qfm.SMOKE, **END_TO_END, spread=False, width=8, heads=2, memory=16, key="summary",
                           consistency_start=1, positions="random", test_crops=2)
 DRI = dataclasses.replace(dri.SMOKE, **END_TO_END, trunk=(4, 8, 16, 32), width=16, contents=2, degradations=2, patch=32,
-                          restorer_width=4, extractor_steps=6, restorer_steps=6, joint=True, rs="ratio align")
+                          restorer_patch=32, restorer_width=4, extractor_steps=6, restorer_steps=6, parts="", joint=True,
+                          rs="ratio align")
 MOCO = dataclasses.replace(reiqa_pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_picture=1, dim=8,
                            queue=24, batch=2, epochs=3)
 
@@ -59,7 +60,7 @@ def losses(name: str, dataset: data.Dataset, fold: int = 1, checkpoint: Path | N
                     "yoto, squared error": (yoto.YOTO, dataclasses.replace(YOTO, rank=0.0)),
                     "qfm-iqm, no consistency": (qfm.QFMIQM, dataclasses.replace(QFM, lambda1=0.0)),
                     "dri-iqa, predictor alone": (dri.DRIIQA, dataclasses.replace(
-                        DRI, quality=False, degradation=False, assist=False, rs=""))}[name]
+                        DRI, quality=False, degradation=False, assist=False, rs="", rank=0.0))}[name]
     with pytest.MonkeyPatch.context() as patch:
         if checkpoint is None:  # two processes draw other numbers than one
             patch.setattr(nn.Dropout, "forward", lambda self, x: x)

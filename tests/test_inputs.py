@@ -18,8 +18,8 @@ TINY_YOTO = dataclasses.replace(yoto.SMOKE, encoder="test_efficientnet", weights
 TINY_QFM = dataclasses.replace(qfm.SMOKE, encoder="test_efficientnet", weights="random", width=8, heads=2, crop=32, epochs=1,
                                batch=8, memory=16, consistency_start=0, positions="random", test_crops=2)
 TINY_DRI = dataclasses.replace(dri.SMOKE, trunk=(4, 8, 16, 32), encoder="test_efficientnet", weights="random", width=16,
-                               crop=32, contents=2, degradations=2, patch=32, restorer_width=4, extractor_steps=1,
-                               restorer_steps=1, epochs=1, batch=8)
+                               crop=32, contents=2, degradations=2, patch=32, restorer_patch=32, restorer_width=4,
+                               extractor_steps=1, restorer_steps=1, parts="", epochs=1, batch=8)
 
 
 @pytest.fixture(autouse=True)

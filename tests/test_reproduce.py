@@ -13,7 +13,7 @@ import pytest
 
 import data_download
 from figures import compare, ledger, report, reproduce, trainings
-from iqa_core import files
+from iqa_core import dri, files
 
 ROOT = Path(__file__).parent.parent
 
@@ -128,6 +128,9 @@ def test_where_there_are_no_pristine_images_dri_iqa_learns_from_sets_with_refere
     photographs = dataclasses.replace(dataset, card=card)
     datasets = {"offline": dataset, "x": photographs}
     monkeypatch.setattr(compare.data_download, "available", lambda: [])
+    assert compare.trained(datasets, "dri-iqa", "quick") == [dataset, photographs]
+    config = dataclasses.replace(dri.QUICK, parts="")  # trains its own extractor and restorer
+    monkeypatch.setitem(compare.DRI_CONFIGS, "quick", config)
     assert compare.trained(datasets, "dri-iqa", "quick") == [dataset]
     monkeypatch.setattr(compare.data_download, "available", lambda: ["cid22"])
     assert compare.trained(datasets, "dri-iqa", "quick") == [dataset, photographs]

@@ -53,7 +53,7 @@ def training_batch(method, first: int = 0) -> dict:
     batch = {"x": x, "x_ref": x, "score": torch.rand(config.batch, device=device),
              "row": torch.arange(first, first + config.batch, device=device)}
     if config.frozen:
-        maps = method.net.encoder(x)
+        maps = getattr(method.net, "views", method.net.encoder)(x)
         batch |= {"maps": maps, "ref_maps": maps}
     return batch
 

@@ -1,74 +1,59 @@
-"""DRI-IQA judged: the ablations A0 to A6 on two sets, what q and g know, restoration; claims.
+"""DRI-IQA judged: the ladder A0 to A6 with its controls, what q and g know, restoration; claims.
 
-    python -m figures.experiments.dri [scores] [parts] [claims] [figure]
+    python -m figures.experiments.dri [parts] [restorer] [probes] [bracket] [scores] [claims]
+        [figure]
 
-A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains `dri.QUICK` on 5 splits of
-one set and 3 of the other, full the default size on 10. `dri_measures.csv` holds what the ledger
-has no column for, a value a row:
-- of the extractor, before any score is seen: how well type and content are decoded from q and from
-  g (k nearest neighbours, `knn_accuracy`) in all 125 cells of the bank, on photographs of another
-  set;
-- of the restorer, before any score is seen: the gain of PSNR (60 dB at most) and SSIM by type and
-  level, on contents that are not trained on;
-- of each method: SRCC with MS-SSIM, a PROXY for people, on degraded images and on the same ones
-  after restoration. The degraded images are of contents that nobody has trained on; the restorer is
-  as it was before any score was seen.
-The figure, dri.png, shows the ladder, and the gain of PSNR for levels 2 to 5: at level 1 some types
-change nothing.
+A stopped run goes on: see `trainings`. IQA_MODE=quick (default) trains on views of the images that
+are computed once, full the default size end to end, both on 10 splits. `parts` trains the extractor
+and the restorer that come with this kit, on CID22 without every eighth image, and writes them; it
+is not needed again. `dri_measures.csv` holds what the ledger has no column for, a value a row:
+- of the restorer: the PSNR (50 dB at most: beyond, nobody sees a difference) that it gains by type
+  and level 0 to 5, on the images of CID22 that were left out; the same of a TV filter;
+- of the extractor: how well type, level and content are decoded from its vectors, and the triplet
+  test, for heads that were trained anew on 4 to 60 contents with several seeds;
+- the bracket: what a ridge regression gains if it sees, beside the image, the change that a
+  restorer made: none, a TV filter, ours, the perfect one, and mixtures of the last two.
+The figure, dri.png, shows the bracket, the ladder and the restoration.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from skimage.restoration import denoise_tv_chambolle
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
 
-from data_download import load
+import data_download
 from figures import FOLDER, ledger, report, trainings
-from iqa_core import comparisons, data, dri, images, metrics
-from iqa_core.baselines import FullReference
+from iqa_core import comparisons, data, dri, dri_stages, frozen_maps, images, metrics
 from iqa_core.data import Dataset
 from iqa_core.distortions import TYPES, distort
+from iqa_core.dri_extractor import Extractor, contrast, correlation, grid, relations
+from iqa_core.frozen_maps import FrozenMaps
 from iqa_core.reiqa_experts import knn_accuracy, probe
 from iqa_core.reiqa_pretrain import Uint8Images
 from lesson import plot
 
 PAPER = "DRI-IQA"
-SEEDS = {"tid2013-kodak": {"quick": range(5), "full": range(10)},
-         "biq2021": {"quick": range(3), "full": range(10)}}
-IMAGES = {"tid2013-kodak": {"quick": 400, "full": 10**9},  # at most so many
-          "biq2021": {"quick": 450, "full": 10**9}}
-COLORS = {"tid2013-kodak": plot.BLUE, "biq2021": plot.ORANGE}
-CONFIGS = {"quick": dri.QUICK, "full": dri.DRIConfig()}
-# pristine images to learn from; None = the references
-PRISTINE = {"tid2013-kodak": None, "biq2021": "cid22"}
-# photographs on which the extractor is tested
-UNSEEN = {"tid2013-kodak": "cid22", "biq2021": "kodak"}
-SIZE = 192  # pixels of the crops on which the parts are tested
-CELLS = [(kind, level) for kind in (1, 3, 9, 10, 11, 13) for level in (2, 4)]
-MOST_PSNR = 60.0  # dB
-ALONE = {"quality": False, "degradation": False, "assist": False, "rs": ""}
-ADDED = {"interaction": "add", "rs": ""}
-ONE_VECTOR = "A3 one vector"
-# step of the ladder: what it has, what it changes in the config
-LADDER = {
-    "A0": ("predictor alone", ALONE),
-    "A1 +q": ("q, add", ALONE | ADDED | {"quality": True}),
-    "A2 +g": ("g, add", ALONE | ADDED | {"degradation": True}),
-    "A3 +q+g": ("q + g, add", ADDED | {"assist": False}),
-    ONE_VECTOR: ("q + g, add, one vector", ADDED | {"assist": False, "split": False}),
-    "A4 A3+R": ("q + g + restoration, add", ADDED),
-    "A5 A4+TGB": ("q + g + restoration, tgb", {"rs": ""}),
-    "A6 A5+RS": ("q + g + restoration, tgb, RS ratio align", {}),
-}
-# fields in which the restorer of the measures is that of the full method
-FULL = {field.name: field.default for field in dataclasses.fields(dri.DRIConfig)
-        if field.name in ("quality", "degradation", "assist", "rs", "interaction", "split")}
+SEEDS = range(10)
+IMAGES = {"tid2013-kodak": {"quick": 900, "full": 10**9},  # at most so many
+          "biq2021": {"quick": 1500, "full": 10**9}}
+CONFIGS = {"quick": {"tid2013-kodak": dri.QUICK, "biq2021": dri.AUTHENTIC},
+           "full": {name: dri.DRIConfig() for name in IMAGES}}
+REMARKS = {"quick": "extractor and restorer small and frozen, lite0 from ImageNet, few epochs on a "
+                    "CPU", "full": ""}
+MOST_PSNR = 50.0  # dB
 MEASURES = FOLDER / "dri_measures.csv"
 
 
@@ -79,248 +64,485 @@ def note(what: str, dataset: str, seed: int, values: dict[str, float]) -> None:
     ledger.merge(MEASURES, table.round(4), ["dataset", "what", "measure", "seed"])
 
 
-def middle(dataset: Dataset) -> list[Tensor]:
-    """The middle of every image, uint8 (3, SIZE, SIZE)."""
-    return [images.crops(image, SIZE, "grid", 1)[0] for image in Uint8Images(dataset)]
+def measured(what: str, dataset: str) -> pd.DataFrame:
+    """Rows of `dri_measures.csv`."""
+    rows = pd.read_csv(MEASURES)
+    return rows[(rows["what"] == what) & (rows["dataset"] == dataset)]
 
 
-def pristine_set(dataset: str) -> Dataset | None:
-    """Pristine images for a set whose references are not enough; None = its references."""
-    name = PRISTINE[dataset]
-    return None if name is None else load(name)
+def cid22() -> tuple[Dataset, Dataset]:
+    """The images that extractor and restorer learn from, and every eighth, which is left out."""
+    every = data_download.load("cid22")
+    names = sorted(every.table["image"])
+    left_out = every.table["image"].isin(names[::8])
+    return every.subset(~left_out), every.subset(left_out)
 
 
-def prepared(config: dri.DRIConfig, train: Dataset, pristine: Dataset | None) -> dri.DRIIQA:
-    """A method of which only extractor and restorer are trained, or read from the cache."""
-    method = dri.DRIIQA(config, pristine)
-    method.net = dri.Network(config)
-    source = list(Uint8Images(dri.pristine(train, pristine)))
-    dri.train_extractor(method.net.extractor, source, config)
-    dri.train_restorer(method.net.restorer, method.net.extractor, source, config)
+def middle(dataset: Dataset, size: int) -> list[Tensor]:
+    """The middle of every image, uint8 (3, size, size)."""
+    return [images.crops(image, size, "grid", 1)[0] for image in Uint8Images(dataset)]
+
+
+# --- extractor and restorer ----------------------------------------------------------------------
+
+def parts(mode: str) -> None:
+    """Train extractor and restorer as `dri.QUICK` says, and write the file of this kit."""
+    config = dataclasses.replace(dri.QUICK, parts="")
+    learned, _ = cid22()
+    photographs = [*Uint8Images(learned)]
+    net = dri.Network(config).to(memory_format=torch.channels_last)
+    dri.train_extractor(net.extractor, photographs, config)
+    dri.train_restorer(net.restorer, net.extractor, photographs, config)
+    dri.save_parts(dri_stages.SHIPPED, net.extractor, net.restorer, learned, config)
+
+
+def shipped() -> dri.DRIIQA:
+    """A method of which only extractor and restorer are there."""
+    method = dri.DRIIQA()
+    method.net = method.build().eval()
     return method
 
 
-class Measured(dri.DRIIQA):
-    """DRI-IQA that writes down how it judges what a restoration network has made.
+def tv(x: Tensor, weight: float = 0.05) -> Tensor:
+    """Images (B, 3, H, W), smoothed by total variation."""
+    smooth = [denoise_tv_chambolle(one.permute(1, 2, 0).numpy(), weight, channel_axis=-1)
+              for one in x.cpu()]
+    return torch.from_numpy(np.stack(smooth)).permute(0, 3, 1, 2).to(x)
 
-    Args:
-        arm: its name in the table of measures.
-        config, pristine: as of `DRIIQA`.
-    """
+
+def eight_bits(x: Tensor) -> Tensor:
+    return images.from_uint8(images.to_uint8(x))
+
+
+def restorer(mode: str) -> None:
+    """What the restorer and a TV filter gain in PSNR, by type and level, on images left out."""
+    method = shipped()
+    shown = middle(cid22()[1], 256)[:10]
+    x_ref = images.from_uint8(torch.stack(shown))
+    for name, change in (("restorer", method.restore), ("tv filter", tv)):
+        values = {}
+        for kind in [kind for group in dri.UNDONE for kind in group]:
+            for level in range(1, 6):
+                generator = torch.Generator().manual_seed(level)
+                x = eight_bits(distort(x_ref, kind, level, generator))
+                values[f"psnr {TYPES[kind - 1]} {level}"] = gain(change(x), x, x_ref)
+        values["psnr undistorted 0"] = gain(change(x_ref), x_ref, x_ref)
+        note(name, "cid22", 0, values)
+        print(name, {key: round(value, 2) for key, value in values.items()}, flush=True)
+
+
+def gain(restored: Tensor, x: Tensor, x_ref: Tensor) -> float:
+    """PSNR after minus PSNR before, mean over images, in dB."""
+    after, before = (metrics.psnr(eight_bits(z), x_ref).clamp(max=MOST_PSNR)
+                     for z in (restored, x))
+    return (after - before).mean().item()
+
+
+# --- what the two vectors know -------------------------------------------------------------------
+
+CONTENTS = (4, 8, 15, 30, 60)
+PROBE_SEEDS = range(5)
+
+
+@torch.inference_mode()
+def moments(extractor: Extractor, x: Tensor) -> Tensor:
+    """Moments of the frozen trunk's maps, (B, D)."""
+    parts = [extractor.moments(extractor.trunk(few)) for few in x.split(32)]
+    return torch.cat(parts).clone()
+
+
+def sheets(extractor: Extractor, photographs: list[Tensor], degradations: int, count: int
+           ) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Moments, contents and degradations of `count` grids with other degradations each."""
+    made = []
+    for number in range(count):
+        generator = torch.Generator().manual_seed(number)
+        x, contents, which = grid(photographs, degradations, dri.QUICK.patch, generator)
+        made.append((moments(extractor, x), contents, which))
+    return made
+
+
+def heads(extractor: Extractor, made: list, contents: int, seed: int, steps: int = 300
+          ) -> Extractor:
+    """Train all that stands on the trunk anew, on so many contents: q and g, and their heads."""
+    torch.manual_seed(seed)
+    fresh = Extractor(dri.QUICK.trunk)
+    fresh.trunk = extractor.trunk.requires_grad_(False)
+    learned = [p for p in fresh.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(learned, lr=1e-3)
+    rng = np.random.default_rng(seed)
+    most = int(made[0][1].max()) + 1
+    mine = torch.from_numpy(rng.permutation(most)[:contents])
+    fresh.train()
+    for _ in range(steps):
+        z, content, degradation = made[rng.integers(len(made))]
+        few = mine[torch.from_numpy(rng.permutation(contents)[:4])]
+        rows = torch.isin(content, few)
+        q, g = fresh.vectors(z[rows])
+        same_quality, same_degradation = relations(content[rows], degradation[rows])
+        loss = (contrast(fresh.heads[0](q), same_quality, 0.1)
+                + contrast(fresh.heads[1](g), same_degradation, 0.1)
+                + 0.01 * correlation(q, g))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return fresh.eval()
+
+
+def triplets(z: np.ndarray, cells: np.ndarray, contents: np.ndarray, seed: int = 0,
+             count: int = 4000) -> float:
+    """How often the same degradation with another content is nearer than the same content with
+    another type, by the cosine of standardised vectors."""
+    z = F.normalize(torch.as_tensor((z - z.mean(0)) / z.std(0).clip(1e-6)).float(), dim=1)
+    place = {both: row for row, both in enumerate(zip(contents, cells))}
+    rng = np.random.default_rng(seed)
+    number = contents.max() + 1
+    hits = []
+    for anchor in rng.integers(len(z), size=count):
+        content, cell = contents[anchor], cells[anchor]
+        other_content = (content + rng.integers(1, number)) % number
+        other_cell = 5 * ((cell // 5 + rng.integers(1, 25)) % 25) + rng.integers(5)
+        near = z[anchor] @ z[place[other_content, cell]]
+        far = z[anchor] @ z[place[content, other_cell]]
+        hits.append(float(near > far))
+    return float(np.mean(hits))
+
+
+def known(z: np.ndarray, cells: np.ndarray, contents: np.ndarray) -> dict[str, float]:
+    """What is decoded from vectors of held-out images."""
+    return {"type": knn_accuracy(z, cells // 5, contents),
+            "level": knn_accuracy(z, cells % 5, contents),
+            "content": knn_accuracy(z, contents, cells),
+            "triplets": triplets(z, cells, contents)}
+
+
+def probes(mode: str) -> None:
+    """What is decoded from q and from g, over seeds and numbers of contents, on Kodak images."""
+    net = shipped().net
+    unseen = middle(data_download.load("kodak").thin(12), 128)
+    z, cells, contents = probe(unseen, partial(moments, net.extractor))
+    note("moments", "kodak", 0, known(z, cells, contents))
+    learned = middle(cid22()[0].thin(max(CONTENTS)), 256)
+    made = sheets(net.extractor, learned, 8, 3)
+    for count in CONTENTS:
+        for seed in PROBE_SEEDS:
+            trained = heads(net.extractor, made, count, seed)
+            _note_vectors(f"heads {count}", trained, z, cells, contents, seed)
+    _note_vectors("extractor", net.extractor, z, cells, contents, 0)
+
+
+@torch.inference_mode()
+def _note_vectors(what: str, extractor: Extractor, z: np.ndarray, cells: np.ndarray,
+                  contents: np.ndarray, seed: int) -> None:
+    values = {}
+    for name, vectors in zip("qg", extractor.vectors(torch.from_numpy(z))):
+        mine = known(vectors.numpy(), cells, contents)
+        values |= {f"{measure} {name}": value for measure, value in mine.items()}
+    note(what, "kodak", seed, values)
+    print(what, seed, {key: round(value, 3) for key, value in values.items()}, flush=True)
+
+
+# --- the bracket ---------------------------------------------------------------------------------
+
+class Filtered(nn.Module):
+    """Maps of images that a filter has smoothed."""
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.encoder(tv(x))
+
+
+def bracket(mode: str) -> None:
+    """SRCC of a ridge regression that sees an image's maps and the change that a restorer made."""
+    name = "tid2013-kodak"
+    dataset = data_download.load(name).thin(IMAGES[name][mode])
+    method = shipped()
+    views = method.maps(dataset, references=True)
+    filtered = frozen_maps.compute(dataset, Filtered(method.net.encoder), method.plan, False)
+    features = {what: [] for what in ("none", "tv filter", "restorer", "a quarter of the way",
+                                      "half of the way", "three quarters", "oracle")}
+    for row in range(len(dataset)):
+        seen = [m.float() for m in views.image(row)]
+        maps, ours = seen[:4], seen[6:10]
+        perfect = difference(views.reference(row)[:4], maps)
+        changes = [None, difference(filtered.image(row), maps), ours]
+        changes += [[a + share * (b - a) for a, b in zip(ours, perfect)]
+                    for share in (0.25, 0.5, 0.75)]
+        changes.append(perfect)
+        alone = torch.cat([m.mean((0, 2, 3)) for m in maps])
+        for what, change in zip(features, changes):
+            more = [] if change is None else [m.abs().mean((0, 2, 3)) for m in change]
+            features[what].append(torch.cat([alone, *more]))
+    rows = dict(zip(dataset.table["image"], range(len(dataset))))
+    for what, phi in features.items():
+        phi = torch.stack(phi).numpy()
+        for seed in SEEDS:
+            train, val, test = ([rows[image] for image in part.table["image"]]
+                                for part in data.splits(dataset, seed))
+            model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 11)))
+            model.fit(phi[train + val], dataset.scores[train + val])
+            value = metrics.srcc(model.predict(phi[test]), dataset.scores[test])
+            note("bracket", name, seed, {what: value})
+
+
+def difference(maps: list[Tensor], others: list[Tensor]) -> list[Tensor]:
+    return [a.float() - b.float() for a, b in zip(maps, others)]
+
+
+# --- the ladder ----------------------------------------------------------------------------------
+
+ALONE = {"quality": False, "degradation": False, "assist": False, "rs": ""}
+ADDED = {"interaction": "add", "rs": ""}
+
+
+@dataclass
+class Chosen:
+    """Views of a store, or what stands in for them."""
+
+    store: FrozenMaps
+    views: Callable[[int], list[Tensor]]
+
+    def __post_init__(self):
+        self.dataset = self.store.dataset
+        self.crops = self.store.crops
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def image(self, row: int) -> list[Tensor]:
+        return self.views(row)
+
+
+class Arm(dri.DRIIQA):
+    """DRI-IQA as it is, but all arms read one store of views, each what it looks at."""
 
     name = dri.DRIIQA.name
+    references = False
 
-    def __init__(self, arm: str, config: dri.DRIConfig, pristine: Dataset | None = None):
-        super().__init__(config, pristine)
-        self.arm = arm
-        self.pristine = pristine
+    def maps(self, dataset: Dataset, references: bool) -> Chosen:
+        c = self.config
+        whole = dri.Network(dataclasses.replace(c, quality=True, assist=True, joint=False))
+        views = whole.views.eval().to(self.device)
+        store = frozen_maps.compute(dataset, views, self.plan, self.references)
+        count = 4 + 2 * c.has_extractor + 8 * c.assist
+        contents = dataset.table["content"].to_numpy()
+        return Chosen(store, lambda row: self.chosen(store, row, contents)[:count])
 
-    def fit(self, train: Dataset, val: Dataset | None = None, checkpoint=None) -> Measured:
-        self.seed = torch.initial_seed()
-        config = dataclasses.replace(self.config, **FULL)
-        self.restoring = prepared(config, train, self.pristine)
-        # The best epoch is not needed: that would take as long again.
-        return super().fit(train, None, checkpoint)
-
-    def predictions(self, dataset: Dataset) -> dict[tuple[str, str], np.ndarray]:
-        if dataset.card.reference:
-            source = dri.pristine(dataset, None)
-        else:
-            source = load(UNSEEN[dataset.name]).thin(6)
-        kinds, levels = zip(*CELLS)
-        scores = {"degraded": [], "restored": []}
-        truth = {"degraded": [], "restored": []}
-        for i, image in enumerate(middle(source)):
-            x_ref = images.from_uint8(image).expand(len(CELLS), -1, -1, -1)
-            x = distort(x_ref, kinds, levels, torch.Generator().manual_seed(i))
-            for name, z in (("degraded", x), ("restored", self.restoring.restore(x))):
-                scores[name].append(self.score(z))
-                truth[name].append(FullReference("ms_ssim").score(z, x_ref))
-        values = {f"SRCC {name}": metrics.srcc(torch.cat(scores[name]), torch.cat(truth[name]))
-                  for name in scores}
-        note(self.arm, dataset.name, self.seed, values)
-        return super().predictions(dataset)
+    def chosen(self, store: FrozenMaps, row: int, contents: np.ndarray) -> list[Tensor]:
+        """All 14 views of a row."""
+        return store.image(row)
 
 
-def methods(mode: str, dataset: str) -> dict[str, Measured]:
-    """What is trained on a set, by its step of the ladder.
+class Shuffled(dri.DRIIQA):
+    """A control of the same size: vectors and restoration are those of another image."""
 
-    The control with one vector only where each split has an extractor of its own.
-    """
-    pristine = pristine_set(dataset)
-    arms = {}
-    for name, (arm, changes) in LADDER.items():
-        if name != ONE_VECTOR or pristine is None:
-            config = dataclasses.replace(CONFIGS[mode], **changes)
-            arms[name] = Measured(arm, config, pristine)
+    references = False
+    maps = Arm.maps
+
+    def chosen(self, store: FrozenMaps, row: int, contents: np.ndarray) -> list[Tensor]:
+        others = np.flatnonzero(contents != contents[row])
+        other = others[np.random.default_rng(row).integers(len(others))]
+        return [*store.image(row)[:4], *store.image(int(other))[4:]]
+
+
+class Unguided(dri.DRIIQA):
+    """A control of the same size: vectors and restoration are the same numbers for every image."""
+
+    references = False
+    maps = Arm.maps
+
+    def chosen(self, store: FrozenMaps, row: int, contents: np.ndarray) -> list[Tensor]:
+        views = store.image(row)
+        return [*views[:4], *(torch.zeros_like(view) for view in views[4:])]
+
+
+class Rival(dri.DRIIQA):
+    """A fair rival of the same size: a second look at the image's own maps in place of vectors and
+    restoration."""
+
+    references = False
+    maps = Arm.maps
+
+    def chosen(self, store: FrozenMaps, row: int, contents: np.ndarray) -> list[Tensor]:
+        views = store.image(row)
+        maps, vectors, restorer_maps = views[:4], views[4:6], views[10:]
+        own = [m.mean((2, 3), keepdim=True)[:, :v.shape[1]] for m, v in zip(maps[2:], vectors)]
+        small = [m[:, :r.shape[1]] for m, r in zip(maps, restorer_maps)]
+        return [*maps, *own, *maps, *small]
+
+
+class Oracle(dri.DRIIQA):
+    """What assistance can be worth: the change is the one that leads to the reference."""
+
+    references = True
+    maps = Arm.maps
+
+    def chosen(self, store: FrozenMaps, row: int, contents: np.ndarray) -> list[Tensor]:
+        views = store.image(row)
+        perfect = difference(store.reference(row)[:4], views[:4])
+        return [*views[:6], *(m.half() for m in perfect), *views[10:]]
+
+
+def methods(mode: str, dataset: str) -> dict[str, dri.DRIIQA]:
+    """All that is trained on a set, by the name that the experiment has for it; what matters most
+    first. All start with the same weights, as far as they have the same parts."""
+    config = CONFIGS[mode][dataset]
+
+    def changed(**changes) -> dri.DRIConfig:
+        return dataclasses.replace(config, **changes)
+
+    with_tgb = changed(rs="")
+    arms = {"A0": Arm(changed(**ALONE)), "A6 A5+RS": Arm(config), "A5 A4+TGB": Arm(with_tgb),
+            "A4 A3+R": Arm(changed(**ADDED)), "A3 +q+g": Arm(changed(**ADDED, assist=False))}
+    if mode == "quick":  # what was computed once can be replaced
+        if dataset == "tid2013-kodak":
+            arms["oracle"] = Oracle(with_tgb)
+        arms |= {"shuffled": Shuffled(with_tgb), "rival": Rival(with_tgb),
+                 "unguided": Unguided(with_tgb)}
+    arms |= {"A1 +q": Arm(changed(**ALONE | ADDED | {"quality": True})),
+             "A2 +g": Arm(changed(**ALONE | ADDED | {"degradation": True}))}
+    for arm in arms.values():
+        arm.start_like(Arm(config))
     return arms
 
 
 def scores(mode: str) -> None:
     """The ladder on every split of both sets."""
     for name, count in IMAGES.items():
-        arms = list(methods(mode, name).values())
-        trainings.train_all(arms, name, count[mode], SEEDS[name][mode], mode)
-
-
-# --- what the parts know and can -----------------------------------------------------------------
-
-@torch.inference_mode()
-def both_vectors(method: dri.DRIIQA, x: Tensor) -> Tensor:
-    """q and g of images, one behind the other."""
-    q, g, _ = method.net.extractor(x.to(method.device))
-    return torch.cat([q, g], 1)
-
-
-def decoded(method: dri.DRIIQA, unseen: list[Tensor]) -> dict[str, float]:
-    """How well type, level and content are decoded from q and from g."""
-    vectors, cells, contents = probe(unseen, partial(both_vectors, method))
-    length = method.net.extractor.length
-    values = {}
-    for name, z in (("q", vectors[:, :length]), ("g", vectors[:, length:])):
-        values[f"type {name}"] = knn_accuracy(z, cells // 5, contents)
-        values[f"level {name}"] = knn_accuracy(z, cells % 5, contents)
-        values[f"content {name}"] = knn_accuracy(z, contents, cells)
-    return values
-
-
-def gains(method: dri.DRIIQA, shown: list[Tensor]) -> dict[str, float]:
-    """The gain of PSNR and SSIM by restoration, a mean over images, by type and level."""
-    x_ref = images.from_uint8(torch.stack(shown))
-    values = {}
-    for kind in [kind for group in dri.UNDONE for kind in group]:
-        for level in range(1, 6):
-            x = distort(x_ref, kind, level, torch.Generator().manual_seed(level))
-            restored = method.restore(x)
-            for metric in (metrics.psnr, metrics.ssim):
-                before = metric(x, x_ref).clamp(max=MOST_PSNR)
-                after = metric(restored, x_ref).clamp(max=MOST_PSNR)
-                name = f"{metric.__name__} {TYPES[kind - 1]} {level}"
-                values[name] = (after - before).mean().item()
-    return values
-
-
-def parts(mode: str) -> None:
-    """What extractor and restorer know and can, on every split.
-
-    They are read from the cache if `scores` came before.
-    """
-    for name, count in IMAGES.items():
-        pristine = pristine_set(name)
-        unseen = middle(load(UNSEEN[name]).thin(12))
-        # With the same pristine images and seed for all splits, nothing would change.
-        seeds = SEEDS[name][mode] if pristine is None else [0]
-        for seed in seeds:
-            train, _, test = data.splits(load(name).thin(count[mode]), seed)
-            method = prepared(CONFIGS[mode], train, pristine)
-            values = decoded(method, unseen)
-            note("extractor", name, seed, values)
-            shown = middle(dri.pristine(test, None)) if test.card.reference else unseen
-            note("restorer", name, seed, gains(method, shown))
-            print(name, seed, {key: round(value, 3) for key, value in values.items()}, flush=True)
+        if name in data_download.available():
+            arms = [*methods(mode, name).values()]
+            trainings.train_all(arms, name, count[mode], SEEDS, mode)
 
 
 # --- claims --------------------------------------------------------------------------------------
 
-def judged(mode: str, dataset: str) -> dict[str, pd.DataFrame]:
-    """Rows of the ledger of each step of the ladder, the last epoch."""
-    rows = trainings.rows_on(dataset, IMAGES[dataset][mode], mode)
-    rows = rows[rows["epoch"] == "last"]
-    arms = methods(mode, dataset)
-    return {name: trainings.rows_of(rows, method) for name, method in arms.items()}
+PAIRS = (  # claim, text, arm with it, arm without it
+    ("all", "the full method beats its predictor alone", "A6 A5+RS", "A0"),
+    ("a", "q alone helps", "A1 +q", "A0"),
+    ("b", "adding g to q helps", "A3 +q+g", "A1 +q"),
+    ("b alone", "g alone helps", "A2 +g", "A0"),
+    ("c", "restoration assistance helps", "A4 A3+R", "A3 +q+g"),
+    ("c tgb", "guidance by TGB beats a sum", "A5 A4+TGB", "A4 A3+R"),
+    ("c own", "an image's own vectors and restoration beat those of another", "A5 A4+TGB",
+     "shuffled"),
+    ("c guided", "a guided block beats an unguided one of equal size", "A5 A4+TGB", "unguided"),
+    ("c rival", "vectors and restoration beat a second look at the image", "A5 A4+TGB", "rival"),
+    ("c oracle", "a perfect restorer would help", "oracle", "A5 A4+TGB"),
+    ("d", "the RS loss (align) helps", "A6 A5+RS", "A5 A4+TGB"),
+)
 
 
 def claims(mode: str) -> None:
-    """Each claim from pairs of trainings on the same splits."""
+    """Each claim from pairs of trainings on the same splits, or of heads with the same seed."""
     for name in IMAGES:
         claims_on(name, mode)
+    for key, text, measure in (
+            ("a type", "the type is decoded better from g than from q", "type"),
+            ("a triplets", "g passes more triplets than q", "triplets")):
+        vector_claim(key, text, measure, "g", "q")
+    vector_claim("a content", "the content is decoded worse from g than from q", "content", "q",
+                 "g")
+
+
+def vector_claim(key: str, text: str, measure: str, more: str, less: str) -> None:
+    """A claim about heads that were trained on most contents, one pair a seed."""
+    rows = measured(f"heads {max(CONTENTS)}", "kodak").pivot(
+        index="seed", columns="measure", values="value")
+    if len(rows) < 2:
+        print(f"dri-iqa {key}: no two seeds yet, so nothing is claimed")
+        return
+    effect = comparisons.of_differences(rows[f"{measure} {more}"] - rows[f"{measure} {less}"])
+    report.claim(f"dri-iqa {key}", PAPER, text, "kodak", f"{measure}, {more} - {less}", effect,
+                 "over seeds of the heads, trunk frozen")
 
 
 def claims_on(dataset: str, mode: str) -> None:
     """The claims on one set."""
-    rows = judged(mode, dataset)
-    measures = pd.read_csv(MEASURES)
-    measures = measures[measures["dataset"] == dataset]
-    base = rows["A0"]
-    remark = "" if mode == "full" else "small networks, few epochs on a CPU"
-
-    def of(what: str, measure: str) -> pd.DataFrame:
-        """A measure stands where SRCC does; sizes and seeds are those of the splits."""
-        mine = measures[(measures["what"] == what) & (measures["measure"] == measure)]
-        return base.assign(srcc=base["seed"].map(mine.set_index("seed")["value"]))
-
-    def gain(measure: str) -> np.ndarray:
-        """A measure of the full method - that of its predictor alone."""
-        full = of(LADDER["A6 A5+RS"][0], measure)["srcc"]
-        return full.to_numpy() - of(LADDER["A0"][0], measure)["srcc"].to_numpy()
-
-    def test(key: str, text: str, measure: str, with_it: pd.DataFrame,
-             without: pd.DataFrame) -> None:
-        effect = comparisons.compare(with_it, without)
-        report.claim(f"dri-iqa {key}", PAPER, text, dataset, measure, effect, remark)
-
-    if PRISTINE[dataset] is None:  # else one extractor serves all splits
-        test("a type", "the type is decoded better from g than from q", "kNN accuracy, g - q",
-             of("extractor", "type g"), of("extractor", "type q"))
-        test("split", "two vectors beat one", "SRCC, (A3 +q+g) - (A3 one vector)", rows["A3 +q+g"],
-             rows[ONE_VECTOR])
-        test("a content", "the content is decoded worse from g than from q", "kNN accuracy, q - g",
-             of("extractor", "content q"), of("extractor", "content g"))
-    for key, text, more, less in (
-            ("b", "adding g to q helps", "A3 +q+g", "A1 +q"),
-            ("b alone", "g alone helps", "A2 +g", "A0"),
-            ("c", "restoration assistance helps", "A4 A3+R", "A3 +q+g"),
-            ("c tgb", "guidance by TGB beats a sum", "A5 A4+TGB", "A4 A3+R"),
-            ("d", "the RS loss helps", "A6 A5+RS", "A5 A4+TGB"),
-            ("all", "the full method beats its predictor alone", "A6 A5+RS", "A0")):
-        test(key, text, f"SRCC, ({more}) - ({less})", rows[more], rows[less])
-    restored = base.assign(srcc=gain("SRCC restored"))
-    test("e", "on restored images the full method judges better than its predictor",
-         "SRCC with MS-SSIM, gain", restored, base.assign(srcc=0.0))
-    test("e more", "and gains more than on degraded ones", "SRCC with MS-SSIM, gain - gain",
-         restored, base.assign(srcc=gain("SRCC degraded")))
+    rows = trainings.rows_on(dataset, IMAGES[dataset][mode], mode)
+    rows = rows[rows["epoch"] == "last"]
+    arms = methods(mode, dataset)
+    for key, text, more, less in PAIRS:
+        if more not in arms or less not in arms:
+            continue
+        pair = [trainings.rows_of(rows, arms[name]) for name in (more, less)]
+        seeds = set(pair[0]["seed"]) & set(pair[1]["seed"])
+        if len(seeds) < 2:
+            print(f"dri-iqa {key} on {dataset}: no two splits of both arms yet, so nothing is "
+                  "claimed")
+            continue
+        effect = comparisons.compare(*(arm[arm["seed"].isin(seeds)] for arm in pair))
+        report.claim(f"dri-iqa {key}", PAPER, text, dataset, f"SRCC, ({more}) - ({less})", effect,
+                     REMARKS[mode])
 
 
 # --- the figure ----------------------------------------------------------------------------------
 
-def draw_ladder(ax: plt.Axes, mode: str) -> None:
-    """SRCC by step of the ladder, a dot a split, a bar the median."""
-    steps = list(LADDER)
-    for shift, name in zip((-0.12, 0.12), IMAGES):
-        for step, rows in judged(mode, name).items():
-            place = steps.index(step) + shift
-            ax.plot(np.full(len(rows), place), rows["srcc"], "o", color=COLORS[name], alpha=0.6,
-                    label=name if step == "A0" else None)
-            ax.plot([place - 0.1, place + 0.1], 2 * [rows["srcc"].median()], color="black")
-    ax.set_xticks(range(len(steps)), [step.replace(" ", "\n") for step in steps], fontsize=8)
-    ax.set(ylabel="SRCC, a dot a split")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2)
-
-
-def draw_restoration(ax: plt.Axes) -> None:
-    """What restoration gains in PSNR on unseen contents, by type."""
-    measures = pd.read_csv(MEASURES)
-    psnr = measures["measure"].str.match(r"psnr .* [2-5]$")
-    measures = measures[(measures["what"] == "restorer") & psnr]
-    measures = measures.assign(type=measures["measure"].str.split().str[1])
-    for height, name in zip((-0.2, 0.2), IMAGES):
-        mine = measures[measures["dataset"] == name]
-        gain = mine.groupby("type", sort=False)["value"].mean()
-        ax.barh(np.arange(len(gain)) + height, gain, 0.35, color=COLORS[name], label=name)
-        ax.set_yticks(range(len(gain)), gain.index, fontsize=8)
-    ax.axvline(0, color="black", lw=0.8)
-    ax.set(xlabel="gain of PSNR by restoration, dB, mean of levels 2 to 5")
+def draw_bracket(ax: plt.Axes) -> None:
+    """SRCC of the ridge by what it sees, a dot a split, a bar the median."""
+    rows = measured("bracket", "tid2013-kodak")
+    names = ["none", "tv filter", "restorer", "a quarter of the way", "half of the way",
+             "three quarters", "oracle"]
+    for place, name in enumerate(names):
+        values = rows.loc[rows["measure"] == name, "value"]
+        ax.plot(values, np.full(len(values), place), "o", color=plot.BLUE, alpha=0.6)
+        ax.plot(2 * [values.median()], [place - 0.3, place + 0.3], color="black")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel="SRCC of a ridge, a dot a split", title="a restorer's change, seen by a ridge")
     ax.invert_yaxis()
 
 
+def draw_ladder(ax: plt.Axes, mode: str) -> None:
+    """SRCC by arm, a dot a split, a bar the median."""
+    names: list[str] = []
+    for shift, (dataset, color) in zip((-0.15, 0.15), zip(IMAGES, (plot.BLUE, plot.ORANGE))):
+        rows = trainings.rows_on(dataset, IMAGES[dataset][mode], mode)
+        rows = rows[rows["epoch"] == "last"]
+        for name, arm in methods(mode, dataset).items():
+            if name not in names:
+                names.append(name)
+            values = trainings.rows_of(rows, arm)["srcc"]
+            place = names.index(name) + shift
+            label = dataset if name == "A0" else None
+            ax.plot(values, np.full(len(values), place), "o", color=color, alpha=0.6, label=label)
+            ax.plot(2 * [values.median()], [place - 0.12, place + 0.12], color="black")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel="SRCC, a dot a split", title="the ladder and its controls")
+    ax.invert_yaxis()
+    ax.legend(loc="lower left")
+
+
+def draw_restoration(ax: plt.Axes) -> None:
+    """What restoration and a TV filter gain in PSNR, by type and level."""
+    for shift, (name, color) in zip((-0.17, 0.17), (("restorer", plot.BLUE),
+                                                    ("tv filter", plot.GREY))):
+        rows = measured(name, "cid22")
+        kinds = rows["measure"].str.split().str[1]
+        for place, kind in enumerate(kinds.unique()):
+            values = rows.loc[kinds == kind, "value"]
+            label = name if place == 0 else None
+            ax.plot(values, np.full(len(values), place + shift), "o", color=color, alpha=0.7,
+                    label=label)
+        ax.set_yticks(range(kinds.nunique()), kinds.unique())
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set(xlabel="gain of PSNR in dB, a dot a level", title="restoration of images left out")
+    ax.set_xlim(left=-6)
+    ax.invert_yaxis()
+    ax.legend()
+
+
 def figure(mode: str) -> None:
-    """Left: the ladder. Right: restoration."""
+    """Left: the bracket. Middle: the ladder. Right: restoration."""
     plot.style()
-    page, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    draw_ladder(left, mode)
-    draw_restoration(right)
+    page, axes = plt.subplots(1, 3, figsize=(14, 4.2))
+    draw_bracket(axes[0])
+    draw_ladder(axes[1], mode)
+    draw_restoration(axes[2])
     page.savefig(FOLDER / "dri.png", dpi=110, bbox_inches="tight")
 
 
 if __name__ == "__main__":
-    trainings.main({"scores": scores, "parts": parts, "claims": claims, "figure": figure})
+    trainings.main({"parts": parts, "restorer": restorer, "probes": probes, "bracket": bracket,
+                    "scores": scores, "claims": claims, "figure": figure})

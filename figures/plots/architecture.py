@@ -204,7 +204,7 @@ def draw_dri(path: Path) -> None:
     page.box("res", 3.15, 2.3, DATA, f"restored\n{watched.output('restorer')}", 0.95)
     for name, column, y, text in (
             ("stem", 4.45, 3.2, "stem of x"), ("change", 4.45, 2.3, "of |restored − x|"),
-            ("mix", 5.85, 2.3, "mix"), ("tgb", 5.85, 3.2, "TGB"),
+            ("assist", 5.85, 2.3, "LN, linear map"), ("tgb", 5.85, 3.2, "TGB"),
             ("swin1", 7.15, 3.2, "Swin blocks"), ("swin2", 7.15, 2.3, "Swin blocks")):
         block = watched.output_and_parameters(f"predictor.{name}")
         page.box(name, column, y, NEW, f"{text}\n{block}", 1.2 if column < 5 else 1.0)
@@ -221,9 +221,9 @@ def draw_dri(path: Path) -> None:
              f"RS: align\nto q and g\n{watched.parameters('align_projections')}", 0.8)
     page.box("loss", 8.2, 0.65, TRAINING, "(score − MOS)²", 1.05)
     page.arrows("x>extractor:tl x>restorer:bl extractor>q extractor>g extractor>restorer:bt "
-                "restorer>res restorer>maps x>stem>mix res>change>mix maps>mix mix>tgb:tb q>tgb:rt "
-                "g>tgb:rt tgb>swin1 swin1>swin2:bt swin2>head:bt head>y q~contrast g~contrast "
-                "res~back:bt swin2~align y~loss:bt")
+                "restorer>res restorer>maps x>stem>tgb res>change>assist maps>assist "
+                "assist>tgb:tb q>tgb:rt g>tgb:rt tgb>swin1 swin1>swin2:bt swin2>head:bt head>y "
+                "q~contrast g~contrast res~back:bt swin2~align y~loss:bt")
     page.save(path)
 
 
