@@ -6,7 +6,7 @@ precision, and read through a memory map. References get maps of the same crops,
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -190,14 +190,11 @@ def _numbers(encoder: nn.Module, plan: CropPlan, x: Tensor, name: str, dataset: 
 
 @dataclass
 class _Items(torch.utils.data.Dataset):
-    """Items of a loader: one crop of one image, flipped or not."""
+    """Items of a loader: the maps of one crop of one image, flipped or not."""
 
     maps: FrozenMaps
-    plan: CropPlan
     references: bool
     flip: bool
-    crops: bool
-    images: dict[str, Tensor] = field(default_factory=dict)  # crops with 8 bits, by name
 
     def __getitem__(self, pair: tuple[int, int]) -> dict:
         row, seed = pair
@@ -208,10 +205,6 @@ class _Items(torch.utils.data.Dataset):
                 "score": torch.tensor(score, dtype=torch.float32), "row": torch.tensor(row)}
         if self.references:
             item["ref_maps"] = self._chosen(self.maps.reference(row), crop, flipped)
-        if self.crops:
-            item["x"] = self._crop(row, "image", crop, flipped)
-            if self.references:
-                item["x_ref"] = self._crop(row, "reference", crop, flipped)
         return item
 
     @staticmethod
@@ -219,18 +212,9 @@ class _Items(torch.utils.data.Dataset):
         chosen = [m[crop] for m in maps]
         return [m.flip(-1) for m in chosen] if flipped else chosen
 
-    def _crop(self, row: int, which: str, crop: int, flipped: bool) -> Tensor:
-        """The crop (3, size, size) itself."""
-        name = self.maps.dataset.table[which].iloc[row]
-        if name not in self.images:
-            read = self.maps.dataset.image if which == "image" else self.maps.dataset.reference
-            self.images[name] = images.to_uint8(self.plan.cut(read(row)[None])[:, 0])
-        x = images.from_uint8(self.images[name][crop])
-        return x.flip(-1) if flipped else x
 
-
-def loader(maps: FrozenMaps, plan: CropPlan, batch_size: int, seed: int = 0, flip: bool = False,
-           references: bool = True, crops: bool = False) -> DataLoader:
+def loader(maps: FrozenMaps, batch_size: int, seed: int = 0, flip: bool = False,
+           references: bool = True) -> DataLoader:
     """Batches of crops drawn from frozen maps, in the manner of `data.loader`.
 
     Each epoch takes every image once, at one of its crops, drawn from (seed, epoch). A flip mirrors
@@ -242,15 +226,13 @@ def loader(maps: FrozenMaps, plan: CropPlan, batch_size: int, seed: int = 0, fli
 
     Args:
         maps: of the training images.
-        plan: with which the maps were computed.
         batch_size, seed: as in `data.loader`.
         flip: mirror half of the crops.
         references: bring the maps of the references, too.
-        crops: bring the crops themselves, too, as `x` (and `x_ref`).
 
     Returns:
         DataLoader of dicts: `maps` (and `ref_maps`), a list of (B, C_i, h_i, w_i) at half
         precision, `score` (B,) in [0, 1], HIGHER = BETTER, and `row` (B,).
     """
-    items = _Items(maps, plan, references, flip, crops)
+    items = _Items(maps, references, flip)
     return DataLoader(items, batch_size, sampler=SeededOrder(len(maps), True, seed))

@@ -171,8 +171,7 @@ class Method:
             return data.loader(train, c.crop, c.batch, seed, flip=True, references=references)
         maps = self.maps(train, references)
         self.net.standardise.measure(maps.image(row) for row in range(len(maps)))
-        return frozen_maps.loader(maps, self.plan, c.batch, seed, flip=True,
-                                  references=references)
+        return frozen_maps.loader(maps, c.batch, seed, flip=True, references=references)
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         raise NotImplementedError

@@ -163,7 +163,7 @@ class QFMIQM(Method):
         if not c.frozen:
             return data.loader(pool, c.crop, c.batch, seed, flip=True, references=False)
         maps = self.maps(pool, references=False)
-        return frozen_maps.loader(maps, self.plan, c.batch, seed, flip=True, references=False)
+        return frozen_maps.loader(maps, c.batch, seed, flip=True, references=False)
 
     def optimizer(self, net: Network) -> torch.optim.Optimizer:
         """AdamW; biases, norms, the class token and the places of tokens do not decay."""

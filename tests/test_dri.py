@@ -405,7 +405,7 @@ def test_views_computed_once_give_the_score_that_the_images_give(cache):
                              for i in range(14)])
         of_images = net(images_)
     assert torch.allclose(of_views, of_images, atol=5e-3) and of_images.std() > 1e-2
-    batch = next(iter(frozen_maps.loader(maps, method.plan, len(train), references=False)))
+    batch = next(iter(frozen_maps.loader(maps, len(train), references=False)))
     values = method.loss(batch)
     assert set(values) == {"loss", "quality", "reconstruction", "rs"}
     assert values["reconstruction"] == 0 and values["rs"] > 0

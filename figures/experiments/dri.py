@@ -336,11 +336,8 @@ class Arm(dri.DRIIQA):
         return store.image(row)
 
 
-class Shuffled(dri.DRIIQA):
+class Shuffled(Arm):
     """A control of the same size: vectors and restoration are those of another image."""
-
-    references = False
-    maps = Arm.maps
 
     def chosen(self, store: FrozenMaps, row: int, contents: np.ndarray) -> list[Tensor]:
         others = np.flatnonzero(contents != contents[row])
@@ -348,23 +345,17 @@ class Shuffled(dri.DRIIQA):
         return [*store.image(row)[:4], *store.image(int(other))[4:]]
 
 
-class Unguided(dri.DRIIQA):
+class Unguided(Arm):
     """A control of the same size: vectors and restoration are the same numbers for every image."""
-
-    references = False
-    maps = Arm.maps
 
     def chosen(self, store: FrozenMaps, row: int, contents: np.ndarray) -> list[Tensor]:
         views = store.image(row)
         return [*views[:4], *(torch.zeros_like(view) for view in views[4:])]
 
 
-class Rival(dri.DRIIQA):
+class Rival(Arm):
     """A fair rival of the same size: a second look at the image's own maps in place of vectors and
     restoration."""
-
-    references = False
-    maps = Arm.maps
 
     def chosen(self, store: FrozenMaps, row: int, contents: np.ndarray) -> list[Tensor]:
         views = store.image(row)
@@ -374,11 +365,10 @@ class Rival(dri.DRIIQA):
         return [*maps, *own, *maps, *small]
 
 
-class Oracle(dri.DRIIQA):
+class Oracle(Arm):
     """What assistance can be worth: the change is the one that leads to the reference."""
 
     references = True
-    maps = Arm.maps
 
     def chosen(self, store: FrozenMaps, row: int, contents: np.ndarray) -> list[Tensor]:
         views = store.image(row)
@@ -467,13 +457,12 @@ def claims_on(dataset: str, mode: str) -> None:
     for key, text, more, less in PAIRS:
         if more not in arms or less not in arms:
             continue
-        pair = [trainings.rows_of(rows, arms[name]) for name in (more, less)]
-        seeds = set(pair[0]["seed"]) & set(pair[1]["seed"])
-        if len(seeds) < 2:
+        pair = trainings.in_both(*(trainings.rows_of(rows, arms[name]) for name in (more, less)))
+        if pair[0]["seed"].nunique() < 2:
             print(f"dri-iqa {key} on {dataset}: no two splits of both arms yet, so nothing is "
                   "claimed")
             continue
-        effect = comparisons.compare(*(arm[arm["seed"].isin(seeds)] for arm in pair))
+        effect = comparisons.compare(*pair)
         report.claim(f"dri-iqa {key}", PAPER, text, dataset, f"SRCC, ({more}) - ({less})", effect,
                      REMARKS[mode])
 

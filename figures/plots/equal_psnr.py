@@ -18,10 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 from torch import Tensor
 
-import iqa_core
 from figures import FOLDER
-from iqa_core import distortion_types, files, images, metrics
-from iqa_core.yoto import YOTO
+from iqa_core import distortion_types, files, images, metrics, score
 
 ALT = {"equal_psnr": "Four versions of one photograph with the same PSNR and very different quality, "
                      "each with what three programs say"}
@@ -53,7 +51,7 @@ def with_psnr(x: Tensor, distortion, largest: float) -> Tensor:
 def draw(folder: Path) -> None:
     """The figure into a folder."""
     x = torch.from_numpy(data.coffee()).permute(2, 0, 1)[None] / 255
-    yoto = YOTO.load(Path(iqa_core.__file__).parent / "weights" / "yoto.weights")
+    yoto = score.load_method("yoto")
     width = len(DISTORTIONS) * (SIDE + GAP) - GAP + 2 * MARGIN
     canvas = Image.new("RGB", (width, TITLE + SIDE + CAPTION + 2 * MARGIN), "white")
     pen = ImageDraw.Draw(canvas)

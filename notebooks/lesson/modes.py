@@ -40,7 +40,6 @@ class Plan:
     seeds: int  # splits
     minutes: float
     memory_gb: float
-    expect: str  # what was measured, for those who maintain the notebook; it is not printed
 
     def __str__(self) -> str:
         datasets = ", ".join(self.datasets)
