@@ -91,18 +91,20 @@ def settings(name: str, small: bool):
     """The config of full mode; with `small` one of the same code paths, but of tiny networks."""
     if name == "re-iqa":
         config = reiqa_pairs.PretrainConfig()
-        tiny = {"backbone": "test_resnet", "crop": 32, "types_per_picture": 2, "queue": 64}
+        tiny = {"backbone": "test_resnet", "crop": 32, "types_per_picture": 2, "queue": 64,
+                "batch": CARRIED[name]}
     elif name == "yoto":
         config = yoto.YOTOConfig()
         tiny = {"encoder": "test_convnext", "width": 16, "crop": 64, "batch": 4, "test_crops": 2}
     elif name == "qfm-iqm":
         config = qfm.QFMConfig()
-        tiny = {"encoder": "test_vit", "crop": 160, "batch": 4, "test_crops": 2, "memory": 8}
+        tiny = {"encoder": "test_vit", "heads": 4, "crop": 160, "batch": 4, "test_crops": 2,
+                "memory": 8}
     else:
         config = dri.DRIConfig()
-        tiny = {"trunk": (8, 8, 16, 16), "patch": 32, "crop": 32, "contents": 2, "batch": 4,
-                "degradations": 2, "restorer_width": 8, "restorer_blocks": (1, 1, 1, 1),
-                "width": 16, "test_crops": 2}
+        tiny = {"trunk": (8, 8, 16, 16), "patch": 32, "crop": 32, "restorer_patch": 32,
+                "contents": 2, "batch": 4, "degradations": 2, "restorer_width": 8,
+                "restorer_blocks": (1, 1, 1, 1), "width": 16, "test_crops": 2}
     # the weights of the papers' encoders lie on a hub, and do not change what a step costs
     without = {"weights": "random"}
     return dataclasses.replace(config, **without, **(tiny if small else {}))
@@ -200,7 +202,7 @@ def fit_expert(config, root: Path, watch: Watch) -> dict:
     running_on = accelerator()
     steps = STEPS * running_on.gradient_accumulation_steps
     batch = CARRIED["re-iqa"]
-    epochs = steps * running_on.num_processes * batch / len(photographs)
+    epochs = steps * running_on.num_processes / (len(photographs) // batch)
     paper = config
     config = dataclasses.replace(config, batch=batch, epochs=epochs,
                                  queue=min(config.queue, 4 * batch * config.pairs))
