@@ -48,15 +48,24 @@ FULL_METHOD = {
 MARKS = {NR: ("o", plot.BLUE), FR: ("s", plot.ORANGE)}
 
 
-def compared(path: Path | None = None, mode: str = "quick") -> pd.DataFrame:
-    """The rows of one mode that share images and splits, with the columns `name` and `kind`."""
+def compared(path: Path | None = None, mode: str = "quick",
+             elsewhere: bool = False) -> pd.DataFrame:
+    """The rows of one mode that share images and splits, with the columns `name` and `kind`.
+
+    Args:
+        path: of another ledger than `ledger.csv`.
+        mode: quick, smoke or full.
+        elsewhere: with the rows of methods that were tested on another set than they were trained
+            on.
+    """
     rows = ledger.read(path or FOLDER / "ledger.csv")
     own = (rows["trained_on"] == "") | (rows["trained_on"] == rows["dataset"])
-    rows = rows[own & (rows["mode"] == mode) & (rows["epoch"] == "last")]
+    rows = rows[(own | elsewhere) & (rows["mode"] == mode) & (rows["epoch"] == "last")]
     if mode == "quick":  # the ledger has quick rows of other sizes, too
         rows = rows[rows["images"] == rows["dataset"].map(IMAGES)]
     chosen = []
-    for (method, task, _), group in rows.groupby(["method", "task", "dataset"]):
+    trained_on = rows["trained_on"].where(rows["trained_on"] != "", rows["dataset"])
+    for (method, task, _), group in rows.groupby(["method", "task", trained_on]):
         variants = [v for v in FULL_METHOD.get(method, [""]) if (group["variant"] == v).any()]
         if (method, task) not in SHOWN or not variants:
             continue
