@@ -37,6 +37,26 @@ def halve(x: Tensor) -> Tensor:
     return F.interpolate(x, size=size, mode="bicubic", antialias=True)
 
 
+def moments(maps: Sequence[Tensor]) -> Tensor:
+    """Mean and standard deviation over the places of each channel of some maps.
+
+    Args:
+        maps: (B, C_i, H_i, W_i).
+
+    Returns:
+        (B, 2 (C_1 + C_2 + ...)): means of the first map, its standard deviations, and so on.
+
+    >>> moments([torch.tensor([[[[1.0, 3.0]]]])])
+    tensor([[2., 1.]])
+    """
+    parts = []
+    for m in maps:
+        mean = m.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
+        std = (m - mean).square().mean((2, 3)).sqrt()  # (B, C)
+        parts += [mean.flatten(1), std]
+    return torch.cat(parts, 1)
+
+
 def pooled(dataset: Dataset, extract: Callable[[Tensor], Tensor], key: str) -> np.ndarray:
     """Features of every image of a dataset, computed once and kept in the cache folder.
 
@@ -295,10 +315,7 @@ class FrozenRidge(FeatureMethod):
         x = x.to(next(self.pyramid.parameters()).device)
         parts = []
         for scale in (x, halve(x)):
-            for m in self.pyramid(scale.contiguous(memory_format=torch.channels_last)):
-                mean = m.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
-                std = (m - mean).square().mean((2, 3)).sqrt()  # (B, C)
-                parts += [mean.flatten(1), std]
+            parts.append(moments(self.pyramid(scale.contiguous(memory_format=torch.channels_last))))
         return torch.cat(parts, 1)
 
     _candidates = staticmethod(ridges)

@@ -18,10 +18,11 @@ from torch import nn
 
 from iqa_core import backbones, data, metrics
 from iqa_core.data import Dataset, expect_same_size
-from iqa_core.features import FeatureMethod, features_and_sizes, halve, ridge_score, ridges
+from iqa_core.features import (
+    FeatureMethod, FrozenRidge, features_and_sizes, halve, ridge_score, ridges)
 from iqa_core.identity import differences, fingerprint
 from iqa_core.inputs import expect_batch
-from iqa_core.reiqa_experts import expert, network
+from iqa_core.reiqa_experts import expert, network, read
 from iqa_core.settings import (
     expect_positive, expect_switch, expect_text, expect_words, from_saved, to_save)
 
@@ -41,15 +42,21 @@ class ReIQAConfig:
     quality: Annotated[str, "ours, path of the quality expert; '' = the one that ships"] = ""
     half_scale: Annotated[bool, "paper"] = True
     full_reference: Annotated[bool, "paper, True compares with the reference"] = False
+    readout: Annotated[
+        str, "paper, 'pyramid' (ours) is mean and standard deviation of the maps of all levels"
+    ] = "final"
+    standardise: Annotated[
+        bool, "code, features as they are and alphas to 1e3; True (ours) is as the frozen ridge"
+    ] = False
     alpha: Annotated[
         float | None, "ours, None = by SRCC on each validation part; `best_alpha` finds one for all"
     ] = None
 
     def __post_init__(self):
-        expect_words(self, experts=("both", "content", "quality"))
+        expect_words(self, experts=("both", "content", "quality"), readout=("final", "pyramid"))
         expect_text(self, "content", "content_weights")
         expect_text(self, "quality", empty=True)
-        expect_switch(self, "half_scale", "full_reference")
+        expect_switch(self, "half_scale", "full_reference", "standardise")
         if self.alpha is not None:
             expect_positive(self, "alpha")
 
@@ -58,10 +65,14 @@ class ReIQA(FeatureMethod):
     """Re-IQA as a method: phi = [f_q(x), f_q(x/2), f_c(x), f_c(x/2)],  score = w . phi + b.
 
     f_q and f_c are the pooled features of the quality and the content expert for the whole image at
-    its own size and at half of it; f_c normalises its input, f_q must not. With `full_reference`
-    phi is |phi(reference) - phi(image)|. Only w and b are fitted:
+    its own size and at half of it; f_c normalises its input, f_q must not. With
+    `readout="pyramid"` f_q and f_c are mean and standard deviation of the maps of all levels. With
+    `full_reference` phi is |phi(reference) - phi(image)|. Only w and b are fitted:
 
         w = argmin |y - Phi w|^2 + alpha |w|^2
+
+    where `standardise` divides each feature by its standard deviation on the training part, and
+    alpha comes from the wide grid of `FrozenRidge`.
 
     >>> method = ReIQA(ReIQAConfig("content", content_weights="random"))
     >>> method.extract(torch.rand(1, 3, 40, 48)).shape
@@ -70,9 +81,6 @@ class ReIQA(FeatureMethod):
 
     name = "re-iqa"
     _STATE = ("mean", "std", "alpha", "w", "b")
-    grid = list(ALPHAS)
-    default = 1.0
-    _candidates = staticmethod(partial(ridges, standardise=False))
     _regress = staticmethod(ridge_score)
 
     def __init__(self, config: ReIQAConfig | dict = ReIQAConfig()):
@@ -82,24 +90,34 @@ class ReIQA(FeatureMethod):
         self.settings = {"config": to_save(config)}
         if config.full_reference:
             self.tasks = ("FR",)
+        self._candidates = partial(ridges, standardise=config.standardise)
+        self.alphas = list(FrozenRidge.grid if config.standardise else ALPHAS)
+        self.grid = self.alphas
+        self.default = FrozenRidge.default if config.standardise else 1.0
         if config.alpha is not None:
             self.grid = [config.alpha]
             self.default = config.alpha
         self.nets = nn.ModuleDict()
         if config.experts != "content":
-            self.nets["quality"] = expert(config.quality or SHIPPED)
+            as_it_is = nn.Identity()  # the quality expert learnt from images in [0, 1]
+            self.nets["quality"] = nn.Sequential(as_it_is, expert(config.quality or SHIPPED))
         if config.experts != "quality":
             net = network(config.content, config.content_weights)
             self.nets["content"] = nn.Sequential(backbones.Normalise(config.content), net)
             backbones.expect_any_size(net, config.content)
-        # each expert has a cache of its own, so that `both` costs nothing where each was tried
-        # alone
+        for _, net in self.nets.values():
+            if config.readout == "pyramid" and not hasattr(net, "forward_intermediates"):
+                raise ValueError(f"{type(net).__name__} does not give the maps of its levels: set "
+                                 "readout='final', or take another network, such as resnet50.")
+        # each expert has a cache of its own, with both readouts, so that `both` costs nothing where
+        # each was tried alone
         scales = 2 if config.half_scale else 1
         self.keys = {
             name: f"re-iqa {name} {fingerprint(net)} {scales} scales 1"
             for name, net in self.nets.items()
         }
-        self.key = ", ".join(self.keys.values())
+        readouts = [] if config.readout == "final" else [config.readout]
+        self.key = ", ".join([*self.keys.values(), *readouts])
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.nets.eval().requires_grad_(False)
         self.nets.to(self.device, memory_format=torch.channels_last)
@@ -116,18 +134,27 @@ class ReIQA(FeatureMethod):
 
     def extract(self, x: torch.Tensor) -> torch.Tensor:
         """Features (B, D) of images (B, 3, H, W) in [0, 1]; D = experts x scales x width."""
-        return torch.cat([self._features_of(name, x) for name in self.nets], 1)
+        return torch.cat([self._chosen(name, self._look(name, x)) for name in self.nets], 1)
 
     @torch.inference_mode()
-    def _features_of(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        """The features of one expert, (B, scales x width)."""
-        net = self.nets[name]
+    def _look(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """What one expert gives: the final features of all scales, then those of the pyramid."""
+        normalise, net = self.nets[name]
         x = x.to(next(net.parameters()).device)
         scales = [x]
         if self.config.half_scale:
             scales.append(halve(x).clamp(0, 1))
-        parts = [net(scale.contiguous(memory_format=torch.channels_last)) for scale in scales]
-        return torch.cat(parts, 1)
+        looks = []
+        for scale in scales:
+            seen = normalise(scale).contiguous(memory_format=torch.channels_last)
+            looks.append(read(net, seen))
+        final, pyramid = zip(*looks)
+        return torch.cat([*final, *pyramid], 1)
+
+    def _chosen(self, name: str, look):
+        """The columns of the readout that the config asks for, of a tensor or an array (B, D)."""
+        finals = self.nets[name][1].head_hidden_size * (2 if self.config.half_scale else 1)
+        return look[:, :finals] if self.config.readout == "final" else look[:, finals:]
 
     def score(self, x: torch.Tensor, x_ref: torch.Tensor | None = None) -> torch.Tensor:
         """Images, and maybe references, (B, 3, H, W) in [0, 1] -> (B,), HIGHER = BETTER.
@@ -152,15 +179,18 @@ class ReIQA(FeatureMethod):
     @classmethod
     def _from_settings(cls, settings, path: str | Path):
         settings = settings if isinstance(settings, dict) else {}
-        config = from_saved(ReIQAConfig, settings.get("config"), path)
+        config = settings.get("config")
+        if isinstance(config, dict):  # files from before these two fields
+            config = {"readout": "final", "standardise": False, **config}
+        config = from_saved(ReIQAConfig, config, path)
         return super()._from_settings({**settings, "config": config}, path)
 
     def _cached(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """Features of all experts (N, D), and the (height, width) of every image, (N, 2)."""
         parts = []
         for name, key in self.keys.items():
-            features, sizes = features_and_sizes(dataset, partial(self._features_of, name), key)
-            parts.append(features)
+            looks, sizes = features_and_sizes(dataset, partial(self._look, name), key)
+            parts.append(self._chosen(name, looks))
         return np.hstack(parts), sizes
 
     def _features(self, dataset: Dataset) -> np.ndarray:
@@ -194,14 +224,14 @@ def best_alpha(method: ReIQA, dataset: Dataset, seeds: Iterable[int] = range(10)
         seeds: seeds of the splits.
 
     Returns:
-        A value of `ALPHAS`.
+        One of the method's alphas: of `ALPHAS`, or with `standardise` of `FrozenRidge.grid`.
     """
     srcc = []  # (seeds, alphas)
     for seed in seeds:
         train, val, _ = data.splits(dataset, seed)
         features = method._features(val)
-        states = method._candidates(method._features(train), train.scores, ALPHAS)
+        states = method._candidates(method._features(train), train.scores, method.alphas)
         predictions = [method._regress(features, state) for state in states]
         srcc.append([metrics.srcc(pred, val.scores) for pred in predictions])
     median = np.median(np.nan_to_num(srcc, nan=-1), 0)
-    return float(ALPHAS[np.argmax(median)])
+    return float(method.alphas[np.argmax(median)])

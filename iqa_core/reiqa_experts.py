@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from iqa_core import backbones, images
 from iqa_core.distortions import TYPES, distort
+from iqa_core.features import moments
 from iqa_core.files import half, progress, read_tensors, write_tensors
 from iqa_core.reiqa_pairs import PretrainConfig, seeded_generator
 from iqa_core.settings import to_save
@@ -90,6 +91,27 @@ def expert(path: str | Path) -> nn.Module:
     except ValueError as error:
         raise ValueError(f"{path}: its backbone is unknown, {error}") from error
     return network(config["backbone"], path)
+
+
+def read(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Both readouts of a network of `network`, in one pass.
+
+    Args:
+        net: see `network`.
+        x: (B, 3, H, W), normalised if the network wants it.
+
+    Returns:
+        What the network ends in, (B, D), and mean and standard deviation over the places of the
+        maps of all its levels, (B, M). M is 0 for the few networks of timm that do not give maps.
+
+    >>> [tuple(part.shape) for part in read(network("resnet18"), torch.rand(1, 3, 32, 32))]
+    [(1, 512), (1, 2048)]
+    """
+    if not hasattr(net, "forward_intermediates"):
+        final = net(x)
+        return final, final[:, :0]
+    last, maps = net.forward_intermediates(x)
+    return net.forward_head(last), moments(maps)
 
 
 def save_expert(path: str | Path, backbone: nn.Module, config: PretrainConfig) -> None:

@@ -9,10 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import Ridge
+from torch import nn
 
 from data_download.made import offline
 from iqa_core import (
-    backbones, data, evaluate, hardware, images, metrics, reiqa, reiqa_pairs, reiqa_pretrain, settings)
+    backbones, data, evaluate, features, hardware, images, metrics, reiqa, reiqa_pairs, reiqa_pretrain, score, settings)
 from iqa_core.reiqa_experts import knn_accuracy, network, probe, save_expert
 from iqa_core.reiqa_pretrain import MoCo, Uint8Images, info_nce, pretrain
 from iqa_core.distortions import TYPES
@@ -425,8 +426,62 @@ def test_each_expert_looks_once_at_a_picture_and_never_for_the_other(weights, da
     same = weights | {"content_weights": weights["quality"]}  # equal weights, but the content expert normalises
     alone = [ReIQA(ReIQAConfig(name, **same))._features(dataset) for name in ("quality", "content")]
     assert not np.allclose(*alone)
-    monkeypatch.setattr(ReIQA, "_features_of", lambda self, name, x: pytest.fail("a look at a picture that was seen before"))
+    pyramid = [ReIQA(ReIQAConfig(name, readout="pyramid", **same)) for name in ("quality", "content", "both")]
+    monkeypatch.setattr(ReIQA, "_look", lambda self, name, x: pytest.fail("a look at a picture that was seen before"))
     assert np.array_equal(ReIQA(ReIQAConfig(**same))._features(dataset), np.hstack(alone))
+    assert np.array_equal(pyramid[2]._features(dataset), np.hstack([method._features(dataset) for method in pyramid[:2]]))
+
+
+def test_the_pyramid_is_mean_and_deviation_of_every_map(weights):
+    x = torch.rand(2, 3, 64, 80)
+    both = ReIQA(ReIQAConfig(readout="pyramid", **weights))
+    quality = ReIQA(ReIQAConfig("quality", readout="pyramid", **weights)).extract(x)
+    content = ReIQA(ReIQAConfig("content", readout="pyramid", **weights)).extract(x)
+    assert torch.equal(both.extract(x), torch.cat([quality, content], 1))
+    for found, normalise, name in ((quality, nn.Identity(), "quality"),
+                                   (content, backbones.Normalise(TINY.backbone), "content_weights")):
+        net = network(TINY.backbone, weights[name])
+        parts = []
+        for scale in (x, features.halve(x).clamp(0, 1)):
+            for m in net.forward_intermediates(normalise(scale), intermediates_only=True):
+                parts += [m.mean((2, 3)), m.std((2, 3), correction=0)]
+        assert found.shape == (2, sum(part.shape[1] for part in parts))
+        assert torch.allclose(found, torch.cat(parts, 1), atol=1e-4)
+    one = ReIQA(ReIQAConfig("quality", readout="pyramid", half_scale=False, **weights)).extract(x)
+    assert torch.equal(one, quality[:, : one.shape[1]])
+
+
+def test_the_content_expert_at_all_levels_is_the_frozen_ridge():
+    x = torch.rand(1, 3, 96, 96) * 0.5 + 0.25  # halved it stays in [0, 1]
+    mine = ReIQA(ReIQAConfig("content", readout="pyramid", standardise=True))
+    theirs = features.FrozenRidge()
+    assert torch.allclose(mine.extract(x), theirs.extract(x), atol=1e-3)
+    assert mine.grid == theirs.grid and mine.default == theirs.default
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_one_learner_for_all_features(standardise, weights, dataset):
+    train, val, _ = data.splits(dataset, seed=0)
+    method = ReIQA(ReIQAConfig(readout="pyramid", standardise=standardise, **weights)).fit(train, val)
+    grid = features.FrozenRidge.grid if standardise else reiqa.ALPHAS
+    states = list(features.ridges(method._features(train), train.scores, grid, standardise))
+    found = [metrics.srcc(features.ridge_score(method._features(val), state), val.scores) for state in states]
+    best = states[int(np.argmax(found))]
+    assert method.state["alpha"] == best["alpha"] and np.array_equal(method.state["w"], best["w"])
+    assert reiqa.best_alpha(method, dataset, seeds=[0, 1]) in grid
+    assert (method.state["std"] == 1).all() != standardise
+
+
+def test_files_from_before_the_readouts_are_read(monkeypatch):
+    shipped = score.load_method("re-iqa")
+    assert shipped.config == ReIQAConfig() and shipped.score(torch.rand(1, 3, 48, 48)).isfinite().all()
+    with pytest.raises(ValueError, match="readout='all' is unknown; choose one of final, pyramid"):
+        ReIQAConfig(readout="all")
+    monkeypatch.delattr(type(network("resnet18")), "forward_intermediates")
+    final = ReIQA(ReIQAConfig("content", content="resnet18", content_weights="random"))
+    assert final.extract(torch.rand(1, 3, 48, 48)).shape == (1, 1024)
+    with pytest.raises(ValueError, match="readout='final', or take another network"):
+        ReIQA(dataclasses.replace(final.config, readout="pyramid"))
 
 
 def test_the_ridge_is_sklearns_and_alpha_can_be_one_for_all_splits(weights, dataset):

@@ -51,6 +51,8 @@ def draw_reiqa(path: Path) -> None:
     experts = Watched(method.nets)
     x = torch.rand(1, 3, 288, 384)
     phi = method.extract(x)
+    for net in method.nets.values():  # the last look is at half of it
+        net(features.halve(x).to(method.device))
     ridge = next(features.ridges(phi.repeat(3, 1).cpu().numpy(), torch.rand(3).numpy(), [1.0]))
 
     page = Sheet(8.8, 4.75)
