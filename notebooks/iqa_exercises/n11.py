@@ -1,5 +1,5 @@
-"""Exercises of notebook 11: codes, the key encoder, the queue, InfoNCE, the collapse meter, the training
-loop; how long the key encoder remembers, what the queue lacks."""
+"""Exercises of notebook 11: codes, the key encoder, the queue, InfoNCE, the collapse meter, the
+training loop; how long the key encoder remembers, what the queue lacks."""
 
 import copy
 from collections.abc import Iterable
@@ -39,8 +39,8 @@ def codes_features_normalised(encoder, head, x):
 def follow(key: list[torch.Tensor], query: list[torch.Tensor], m: float) -> list[torch.Tensor]:
     """The parameters of the key encoder after one update: m theta_k + (1 - m) theta_q.
 
-    key, query: the parameters of both encoders in the same order; m: 0 = a copy of the query encoder,
-    1 = no change. Returns a list of new tensors.
+    key, query: the parameters of both encoders in the same order; m: 0 = a copy of the query
+    encoder, 1 = no change. Returns a list of new tensors.
     """
     return [m * theta_k + (1 - m) * theta_q for theta_k, theta_q in zip(key, query)]
 
@@ -65,8 +65,8 @@ def follow_added(key, query, m):
 def enqueue(queue: torch.Tensor, position: int, keys: torch.Tensor) -> tuple:
     """New keys take the places of the oldest ones, beginning at `position`.
 
-    After the last place comes place 0 again. queue: (K, D), of length 1; keys: (N, D), N at most K,
-    of any length: they enter with length 1. Returns the new queue, and the place after the newest key.
+    After the last place comes place 0 again. queue: (K, D), of length 1; keys: (N, D), N at most
+    K, of any length: they enter with length 1. Returns the new queue, and the place after the newest key.
     """
     places = (position + torch.arange(len(keys))) % len(queue)
     queue = queue.clone()
@@ -163,7 +163,7 @@ def spread_not_scaled(z):
 
 
 def train(moco, optimizer: torch.optim.Optimizer, batches: Iterable) -> list:
-    """One step for each batch (a, b) of query crops and key crops. Returns the losses, one a step.
+    """One step for each batch (a, b) of query crops and key crops. Returns the losses.
 
     A step: moco.follow(); the codes q = moco.q(a), which learn, and k = moco.k(b), which carry NO
     gradient; loss = moco.loss(q, k); zero the gradients, go backward, step; then moco.enqueue(k).
