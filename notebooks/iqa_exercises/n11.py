@@ -52,7 +52,8 @@ def follow_wrong_way_round(key, query, m):
 
 
 def follow_as_copy(key, query, m):
-    """The key encoder becomes a copy of the query encoder. It shall move by the share 1 - m only."""
+    """The key encoder becomes a copy of the query encoder. It shall move by the share 1 - m
+    only."""
     return [theta_q.clone() for theta_q in query]
 
 
@@ -66,7 +67,8 @@ def enqueue(queue: torch.Tensor, position: int, keys: torch.Tensor) -> tuple:
     """New keys take the places of the oldest ones, beginning at `position`.
 
     After the last place comes place 0 again. queue: (K, D), of length 1; keys: (N, D), N at most
-    K, of any length: they enter with length 1. Returns the new queue, and the place after the newest key.
+    K, of any length: they enter with length 1. Returns the new queue, and the place after the
+    newest key.
     """
     places = (position + torch.arange(len(keys))) % len(queue)
     queue = queue.clone()
@@ -84,8 +86,8 @@ def enqueue_not_normalised(queue, position, keys):
 
 
 def enqueue_position_not_wrapped(queue, position, keys):
-    """The position does not begin again at 0: it leaves the queue. Take the remainder, % len(queue),
-    of the position that you return as well."""
+    """The position does not begin again at 0: it leaves the queue. Take the remainder,
+    % len(queue), of the position that you return as well."""
     places = (position + torch.arange(len(keys))) % len(queue)
     queue = queue.clone()
     queue[places] = F.normalize(keys, dim=1)
@@ -104,7 +106,9 @@ def info_nce(q: torch.Tensor, k: torch.Tensor, queue: torch.Tensor, temperature:
              ) -> torch.Tensor:
     """How hard it is to tell the own key from all keys in the queue, in nats.
 
-    The mean over i of -log( exp(q_i.k_i / T) / (exp(q_i.k_i / T) + sum over j of exp(q_i.n_j / T)) )
+    L = -mean over i of log(p_i),   s_i = q_i.k_i / T,
+    p_i = exp(s_i) / (exp(s_i) + sum over j of exp(q_i.n_j / T))
+
     q, k: (N, D); k_i is the positive of q_i. queue: (K, D), the negatives n_j; all of length 1.
     temperature: T. Returns one number.
     """
@@ -158,7 +162,8 @@ def spread_within_codes(z):
 
 
 def spread_not_scaled(z):
-    """The factor sqrt(D) is missing. Without it the meter depends on how many numbers a code has."""
+    """The factor sqrt(D) is missing. Without it the meter depends on how many numbers a code
+    has."""
     return z.std(0).mean()
 
 
@@ -351,8 +356,9 @@ def half_way_wrong_way_round() -> float:
 
 
 EXERCISES = {
-    "11.1": Exercise(codes, [codes_of_any_length, codes_across_the_batch, codes_features_normalised],
-                     small_encoder),
+    "11.1": Exercise(
+        codes, [codes_of_any_length, codes_across_the_batch, codes_features_normalised],
+        small_encoder),
     "11.2": Exercise(follow, [follow_wrong_way_round, follow_as_copy, follow_added], parameters),
     "11.3": Exercise(
         enqueue,
