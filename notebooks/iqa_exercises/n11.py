@@ -375,7 +375,7 @@ EXERCISES = {
         [train_no_stop_gradient, train_queued_first, train_gradients_pile_up,
          train_key_does_not_follow, train_queue_stays],
         lambda: [small_moco(0), small_moco(1)], atol=1e-4),
-    "11.7": Number(lambda: half_way(0.999), 1.0, [half_way_of_099, half_way_wrong_way_round]),
+    "11.7": Number(lambda: half_way(0.999), 5.0, [half_way_of_099, half_way_wrong_way_round]),
     "11.8": Choice("b", {
         "a": "That is the wanted way: the distortion. But is it the only thing that a query shares "
              "with its key and with no key in the queue?",
