@@ -179,10 +179,7 @@ class ReIQA(FeatureMethod):
     @classmethod
     def _from_settings(cls, settings, path: str | Path):
         settings = settings if isinstance(settings, dict) else {}
-        config = settings.get("config")
-        if isinstance(config, dict):  # files from before these two fields
-            config = {"readout": "final", "standardise": False, **config}
-        config = from_saved(ReIQAConfig, config, path)
+        config = from_saved(ReIQAConfig, settings.get("config"), path)
         return super()._from_settings({**settings, "config": config}, path)
 
     def _cached(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -472,7 +472,7 @@ def test_one_learner_for_all_features(standardise, weights, dataset):
     assert (method.state["std"] == 1).all() != standardise
 
 
-def test_files_from_before_the_readouts_are_read(monkeypatch):
+def test_the_shipped_file_has_the_final_readout_and_other_networks_are_refused(monkeypatch):
     shipped = score.load_method("re-iqa")
     assert shipped.config == ReIQAConfig() and shipped.score(torch.rand(1, 3, 48, 48)).isfinite().all()
     with pytest.raises(ValueError, match="readout='all' is unknown; choose one of final, pyramid"):
