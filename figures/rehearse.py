@@ -91,7 +91,7 @@ def settings(name: str, small: bool):
     """The config of full mode; with `small` one of the same code paths, but of tiny networks."""
     if name == "re-iqa":
         config = reiqa_pairs.PretrainConfig()
-        tiny = {"backbone": "test_resnet", "crop": 32, "types_per_picture": 2, "queue": 64,
+        tiny = {"backbone": "test_resnet", "crop": 32, "types_per_image": 2, "queue": 64,
                 "batch": CARRIED[name]}
     elif name == "yoto":
         config = yoto.YOTOConfig()

@@ -54,24 +54,24 @@ class PretrainConfig:
     backbone: Annotated[str, "paper"] = "resnet50"
     weights: Annotated[str, "code"] = "random"
     crop: Annotated[int, "paper"] = 160
-    types_per_picture: Annotated[int, "code, and the pristine picture"] = 11
+    types_per_image: Annotated[int, "code, and the pristine image"] = 11
     overlap: Annotated[tuple[float, float], "paper"] = (0.1, 0.3)
     half_scale: Annotated[bool, "paper"] = True
     swap: Annotated[
         str, "ours, the official exchange spoils the overlap ('aliased'); or 'off'"
     ] = "clean"
     negatives: Annotated[
-        str, "code, or 'batch': all other keys of the step, also of the same picture"
+        str, "code, or 'batch': all other keys of the step, also of the same image"
     ] = "queue"
     queue: Annotated[int, "code"] = 65_536
     momentum: Annotated[float, "code"] = 0.999
     temperature: Annotated[float, "code"] = 0.2
     dim: Annotated[int, "code"] = 128
-    batch: Annotated[int, "code, pictures a step; each gives 24 pairs"] = 630
+    batch: Annotated[int, "code, images a step; each gives 24 pairs"] = 630
     epochs: Annotated[float, "code, the paper has 25"] = 40
     warmup: Annotated[float, "code, epochs"] = 5
     optimizer: Annotated[str, "code, or 'sgd'"] = "lars"
-    lr: Annotated[float, "code, 0.6 for 64 pictures and scales, in proportion"] = 12.0
+    lr: Annotated[float, "code, 0.6 for 64 images and scales, in proportion"] = 12.0
     weight_decay: Annotated[float, "code"] = 1e-4
     seed: Annotated[int, "ours"] = 0
 
@@ -80,14 +80,14 @@ class PretrainConfig:
                      optimizer=("lars", "sgd"))
         expect_text(self, "backbone", "weights")
         expect_switch(self, "half_scale")
-        expect_whole(self, 1, "types_per_picture", "queue", "dim", "batch")
+        expect_whole(self, 1, "types_per_image", "queue", "dim", "batch")
         expect_whole(self, 8, "crop")
         expect_whole(self, 0, "seed")
         expect_positive(self, "epochs", "lr", "temperature")
         expect_number(self, 0, math.inf, "warmup", "weight_decay")
         expect_number(self, 0, 1, "momentum")
-        if self.types_per_picture > len(TYPES):
-            raise ValueError(f"types_per_picture={self.types_per_picture}: the bank has "
+        if self.types_per_image > len(TYPES):
+            raise ValueError(f"types_per_image={self.types_per_image}: the bank has "
                              f"{len(TYPES)} types of distortion.")
         shares = tuple(self.overlap) if isinstance(self.overlap, (tuple, list)) else ()
         if len(shares) != 2 or not 0 <= shares[0] < shares[1] < 1:
@@ -98,8 +98,8 @@ class PretrainConfig:
             raise ValueError(f"overlap={self.overlap} leaves no whole number of rows to move a "
                              f"crop={self.crop} by: make the range wider, or the crop larger.")
         if self.batch * self.pairs < 2:
-            raise ValueError(f"batch={self.batch} with {self.pairs} pair a picture has no "
-                             "negatives: give more pictures.")
+            raise ValueError(f"batch={self.batch} with {self.pairs} pair an image has no "
+                             "negatives: give more images.")
         if self.negatives == "queue" and self.queue < self.batch * self.pairs:
             raise ValueError(f"queue={self.queue} cannot hold the {self.batch} x {self.pairs} keys "
                              "of one step; make it larger, or the batch smaller.")
@@ -107,13 +107,13 @@ class PretrainConfig:
     @property
     def pairs(self) -> int:
         """Pairs that one image gives: its versions at every scale."""
-        return (self.types_per_picture + 1) * (1 + self.half_scale)
+        return (self.types_per_image + 1) * (1 + self.half_scale)
 
 
 # For a CPU: a network with ImageNet weights goes on learning at small crops. QUICK takes few images
 # a step, which makes the other versions of the same image the main negatives. A queue needs more
 # images a step, or codes betray their batch.
-SMOKE = PretrainConfig("tf_efficientnet_lite0", "auto", crop=48, types_per_picture=5, queue=288,
+SMOKE = PretrainConfig("tf_efficientnet_lite0", "auto", crop=48, types_per_image=5, queue=288,
                        momentum=0.99, dim=32, batch=6, epochs=10, warmup=1, optimizer="sgd",
                        lr=0.02)
 QUICK = PretrainConfig("tf_efficientnet_lite0", "auto", crop=64, negatives="batch", momentum=0.9,
@@ -123,14 +123,14 @@ QUICK = PretrainConfig("tf_efficientnet_lite0", "auto", crop=64, negatives="batc
 class Pairs(NamedTuple):
     """N positive pairs: `queries` and `keys` (N, 3, P, P) in [0, 1], and what each of them shows.
 
-    `types`, `levels` and `pictures` have shape (N,).
+    `types`, `levels` and `images` have shape (N,).
     """
 
     queries: Tensor
     keys: Tensor
     types: Tensor  # 1 to 25 in the order of distortions.TYPES, 0 = pristine
     levels: Tensor  # 1 to 5, 0 = pristine
-    pictures: Tensor  # number of the image in the batch
+    images: Tensor  # number of the image in the batch
 
 
 def pair_offsets(n: int, size: int, overlap: tuple[float, float], generator: Generator) -> Tensor:
@@ -176,7 +176,7 @@ def swap(a: Tensor, b: Tensor, how: str = "clean") -> tuple[Tensor, Tensor]:
     return (b, a) if how == "clean" else (a, b)
 
 
-def make_pairs(pictures: Sequence[Tensor], config: PretrainConfig, generator: Generator,
+def make_pairs(photographs: Sequence[Tensor], config: PretrainConfig, generator: Generator,
                device: str | torch.device = "cpu") -> Pairs:
     """All positive pairs of a batch of images: 12 versions of each, at full and half scale.
 
@@ -187,7 +187,7 @@ def make_pairs(pictures: Sequence[Tensor], config: PretrainConfig, generator: Ge
     first six versions swap their crops, at half scale the other six.
 
     Args:
-        pictures: uint8 tensors (3, H, W) of any sizes, sides of at least 32 px.
+        photographs: uint8 tensors (3, H, W) of any sizes, sides of at least 32 px.
         config: crop, overlap, versions, scales and swap.
         generator: on the CPU. It decides everything.
         device: where to distort.
@@ -200,7 +200,7 @@ def make_pairs(pictures: Sequence[Tensor], config: PretrainConfig, generator: Ge
     >>> pairs.queries.shape, pairs.types[:6].unique().numel()
     (torch.Size([12, 3, 48, 48]), 6)
     """
-    size, count = config.crop, config.types_per_picture
+    size, count = config.crop, config.types_per_image
     factors = (1, 2) if config.half_scale else (1,)
     offsets = pair_offsets(len(factors), size, config.overlap, generator).tolist()
     # Room for the larger pair, and 16 px more than borders need: so the blocks of JPEG, which start
@@ -209,7 +209,7 @@ def make_pairs(pictures: Sequence[Tensor], config: PretrainConfig, generator: Ge
     for axis in (0, 1):
         largest = max(factor * (size + offset[axis]) for factor, offset in zip(factors, offsets))
         need.append(largest + 2 * BORDER + 16)
-    regions = [cut(picture, need, generator) for picture in pictures]
+    regions = [cut(photograph, need, generator) for photograph in photographs]
     # A GPU gets all regions of one size at once. On a CPU an image alone stays in the CPU's cache.
     alone = torch.device(device).type == "cpu"
     groups: dict = {}
@@ -255,12 +255,12 @@ def seeded_generator(*numbers: int) -> Generator:
     return Generator().manual_seed(seed)
 
 
-def cut(picture: Tensor, size: Sequence[int], generator: Generator) -> Tensor:
+def cut(image: Tensor, size: Sequence[int], generator: Generator) -> Tensor:
     """A piece of at most `size` at a random place."""
-    (h, w), (rows, columns) = picture.shape[-2:], size
+    (h, w), (rows, columns) = image.shape[-2:], size
     top = int(torch.randint(max(h - rows, 0) + 1, (), generator=generator))
     left = int(torch.randint(max(w - columns, 0) + 1, (), generator=generator))
-    return picture[..., top:top + rows, left:left + columns]
+    return image[..., top:top + rows, left:left + columns]
 
 
 def _reduce(versions: Tensor) -> Tensor:

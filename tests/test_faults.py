@@ -26,7 +26,7 @@ QFM = dataclasses.replace(qfm.SMOKE, **END_TO_END, spread=False, width=8, heads=
 DRI = dataclasses.replace(dri.SMOKE, **END_TO_END, trunk=(4, 8, 16, 32), width=16, contents=2, degradations=2, patch=32,
                           restorer_patch=32, restorer_width=4, extractor_steps=6, restorer_steps=6, parts="", joint=True,
                           rs="ratio align")
-MOCO = dataclasses.replace(reiqa_pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_picture=1, dim=8,
+MOCO = dataclasses.replace(reiqa_pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_image=1, dim=8,
                            queue=24, batch=2, epochs=3)
 
 

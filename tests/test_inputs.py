@@ -340,7 +340,7 @@ def test_experts_saved_by_other_versions_are_refused_in_a_sentence(change, words
 
 
 def test_the_checkpoint_of_a_pretraining_is_an_expert(tmp_path):
-    config = dataclasses.replace(reiqa_pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_picture=1, dim=8,
+    config = dataclasses.replace(reiqa_pairs.SMOKE, backbone="test_efficientnet", weights="random", crop=32, types_per_image=1, dim=8,
                                  queue=24, batch=2, epochs=1)
     pictures = [images.to_uint8(offline.photograph(name))[:, :120, :160] for name in list(offline.PHOTOGRAPHS)[:2]]
     model, _ = reiqa_pretrain.pretrain(pictures, config, tmp_path / "run.pt")

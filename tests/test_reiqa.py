@@ -50,7 +50,7 @@ def test_offsets_follow_the_rule(size):
 
 
 def test_crops_overlap_as_drawn():
-    config, seen = dataclasses.replace(QUICK, crop=64, types_per_picture=1), []
+    config, seen = dataclasses.replace(QUICK, crop=64, types_per_image=1), []
     for seed in range(40):
         pairs = make_pairs([ramp()], config, generator(seed))
         # version 0 is pristine; its crops are swapped at full scale (pair 0) and not at half scale (pair 2)
@@ -74,7 +74,7 @@ def test_both_crops_come_from_one_distorted_picture():
     # where they overlap they are equal to the last bit, noise included
     assert torch.equal(pairs.queries[..., offset_y:, offset_x:], pairs.keys[..., :64 - offset_y, :64 - offset_x])
     for picture in (0, 1):
-        mine = pairs.pictures == picture
+        mine = pairs.images == picture
         kinds, levels = pairs.types[mine], pairs.levels[mine]
         assert kinds.unique().numel() == 12 and kinds[0] == levels[0] == 0
         assert levels[1:].min() >= 1 and levels[1:].max() <= 5
@@ -89,7 +89,7 @@ def test_pairs_are_the_same_on_every_run_for_all_sizes():
     assert one.queries.shape == one.keys.shape == (72, 3, 64, 64) and len(one.types) == 72
     assert all(map(torch.equal, one, two)) and not torch.equal(one.queries, other.queries)
     assert 0 <= min(one.queries.min(), one.keys.min()) and max(one.queries.max(), one.keys.max()) <= 1
-    assert pictures[1].shape == (3, 90, 70) and one.pictures.bincount().tolist() == [24, 24, 24]
+    assert pictures[1].shape == (3, 90, 70) and one.images.bincount().tolist() == [24, 24, 24]
 
 
 def test_a_clean_swap_exchanges_whole_crops_and_nothing_else():
@@ -200,7 +200,7 @@ def test_a_pretraining_whose_steps_bring_more_keys_than_the_queue_holds(monkeypa
     ({"backbone": ""}, "backbone='' must be a text that is not empty"), ({"weights": ""}, "weights=''"),
     ({"weights": None}, "weights=None must be a text"), ({"half_scale": "yes"}, "half_scale='yes' must be True or False"),
     ({"crop": 0}, "crop=0 must be a whole number of at least 8"), ({"crop": 64.0}, "crop=64.0 must be a whole number"),
-    ({"types_per_picture": 26}, "types_per_picture=26: the bank has 25 types"), ({"types_per_picture": 0}, "types_per_picture=0"),
+    ({"types_per_image": 26}, "types_per_image=26: the bank has 25 types"), ({"types_per_image": 0}, "types_per_image=0"),
     ({"batch": 0}, "batch=0 must be"), ({"batch": True}, "batch=True must be"), ({"queue": -5}, "queue=-5 must be"),
     ({"dim": 0}, "dim=0 must be"), ({"epochs": 0}, "epochs=0 must be a number above 0"), ({"epochs": -1}, "epochs=-1 must be"),
     ({"epochs": "40"}, "epochs='40' must be"), ({"lr": -0.1}, "lr=-0.1 must be a number above 0"), ({"lr": float("nan")}, "lr=nan"),
@@ -208,7 +208,7 @@ def test_a_pretraining_whose_steps_bring_more_keys_than_the_queue_holds(monkeypa
     ({"momentum": 1.5}, "momentum=1.5 must be a number from 0 to 1"), ({"weight_decay": -1}, "weight_decay=-1"),
     ({"seed": -1}, "seed=-1 must be"), ({"overlap": (0.1,)}, "give two shares"), ({"overlap": 0.1}, "give two shares"),
     ({"overlap": (0.1, 0.101)}, "leaves no whole number of rows"),
-    ({"negatives": "batch", "batch": 1, "types_per_picture": 1, "half_scale": False, "queue": 8}, None)])
+    ({"negatives": "batch", "batch": 1, "types_per_image": 1, "half_scale": False, "queue": 8}, None)])
 def test_pretraining_settings_that_cannot_work_are_refused(changes, words):
     if words is None:
         assert dataclasses.replace(TINY, **changes).pairs == 2  # the other version is the negative

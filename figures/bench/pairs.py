@@ -34,7 +34,7 @@ PLAIN = 2  # images that the slower versions get
 def official_order(image: torch.Tensor, config: PretrainConfig, distort_one: Callable,
                    generator: torch.Generator) -> torch.Tensor:
     """The pairs (24, 6, P, P) of one image (3, H, W), one step after the other."""
-    kinds = torch.randperm(len(TYPES), generator=generator)[:config.types_per_picture].tolist()
+    kinds = torch.randperm(len(TYPES), generator=generator)[:config.types_per_image].tolist()
     versions = [image]
     for kind in kinds:
         level = int(torch.randint(1, 6, (), generator=generator))

@@ -63,7 +63,7 @@ def times(batch: int, rounds: int) -> list[dict]:
         difference = works["ours"](*inputs) - works["plain"](*inputs)  # and a warm-up
         each = [[seconds(lambda: work(*inputs)) for work in works.values()] for _ in range(rounds)]
         ours, theirs = np.median(each, axis=0)
-        rows.append({"what": f"{task} scores, s a picture", "batch": batch, "ours": ours / batch,
+        rows.append({"what": f"{task} scores, s an image", "batch": batch, "ours": ours / batch,
                      "plain": theirs / batch, "ratio": theirs / ours,
                      "largest_difference": difference.abs().max().item()})
     return rows

@@ -57,7 +57,7 @@ def draw_reiqa(path: Path) -> None:
 
     page = Sheet(8.8, 4.75)
     page.title("Re-IQA.  1  Pretraining: which two crops carry the same distortion?")
-    versions = config.types_per_picture + 1
+    versions = config.types_per_image + 1
     page.box("photo", 0.85, 3.65, DATA,
              f"one photograph\n{versions} versions,\n{len(pairs.keys)} pairs", 1.3)
     for side, y, kind, how in (

@@ -212,7 +212,7 @@ def bounded_ratio(restored: tuple, reference: tuple, degraded: tuple) -> torch.T
 
 
 def bounded_ratio_of_the_batch(restored, reference, degraded):
-    """The batch is summed before the division, so pictures with large distances decide. Divide
+    """The batch is summed before the division, so images with large distances decide. Divide
     image by image."""
     shares = []
     for r, ref, x in zip(restored, reference, degraded):
