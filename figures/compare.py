@@ -28,7 +28,7 @@ import data_download
 from data_download.made import kodak
 from figures import FOLDER, ledger, machine, report, trainings
 from iqa_core import (
-    baselines, data, dri, evaluate, features, files, metrics, qfm, reiqa, score, yoto)
+    baselines, data, dri, evaluate, features, files, frozen_mlp, metrics, qfm, reiqa, score, yoto)
 
 SEEDS = {"smoke": range(2), "quick": range(5), "full": range(10)}
 EVERYTHING = 10**9
@@ -39,11 +39,12 @@ QFM_CONFIGS = {"smoke": qfm.SMOKE, "quick": qfm.QUICK, "full": qfm.QFMConfig()}
 DRI_CONFIGS = {"smoke": dri.SMOKE, "quick": dri.QUICK, "full": dri.DRIConfig()}
 METRICS = ("psnr", "ssim", "ms_ssim")  # they learn nothing
 NEED_REFERENCES = (*METRICS, "re-iqa fr")
-CHEAP = (*NEED_REFERENCES, "brisque", "frozen ridge", "re-iqa")
+CHEAP = (*NEED_REFERENCES, "brisque", "frozen ridge", "frozen mlp", "re-iqa")
 METHODS = (*CHEAP, "qfm-iqm", "yoto", "dri-iqa")
 # the set on which each shipped file was trained
-SHIPPED = {"brisque": "biq2021", "frozen ridge": "biq2021", "re-iqa": "biq2021",
-           "qfm-iqm": "biq2021", "yoto": "tid2013-kodak", "dri-iqa": "tid2013-kodak"}
+SHIPPED = {"brisque": "biq2021", "frozen ridge": "biq2021", "frozen mlp": "biq2021",
+           "re-iqa": "biq2021", "qfm-iqm": "biq2021", "yoto": "tid2013-kodak",
+           "dri-iqa": "tid2013-kodak"}
 WEIGHTS = Path(score.__file__).parent / "weights"
 
 
@@ -130,6 +131,8 @@ def settings(name: str, dataset: data.Dataset, mode: str) -> tuple:
         return (baselines.Brisque,)
     if name == "frozen ridge":
         return (features.FrozenRidge,)
+    if name == "frozen mlp":
+        return (frozen_mlp.FrozenMLP,)
     if name == "re-iqa":
         return (reiqa.ReIQA,)
     if name == "re-iqa fr":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from iqa_core import __version__
 from iqa_core.console import plain_console, printable, show
-from iqa_core.score_methods import METHODS, method_name
+from iqa_core.score_methods import DEFAULT, METHODS, method_name
 
 USAGE = """python -m iqa_core score PATH... [--method NAME...] [--reference DIR]
                                 [--longest N] [--weights FILE] [--csv FILE]"""
@@ -25,7 +25,7 @@ ABOUT = """Scores image files. HIGHER is better.
 
 PSNR is in dB, 100 for identical images; SSIM and MS-SSIM are at most 1. The trained methods
 estimate the scores of their training set, in [0, 1], and may lie outside: nothing is clamped.
-YOTO is at least 0; BRISQUE, frozen ridge, Re-IQA, QFM-IQM and DRI-IQA have no bounds.
+YOTO is at least 0; all others of them have no bounds.
 
 The exit code is 0 if all methods scored all images, 1 if something is missing (a sentence says
 what), 2 if nothing could be scored or the command is wrong, 130 if it was stopped.
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--method", "--methods", nargs="+", action="extend", metavar="NAME",
         help=f"{', '.join(METHODS)}, all; in any case, one or several, also separated by commas "
-             "(default: re-iqa)",
+             f"(default: {DEFAULT})",
     )
     parser.add_argument(
         "--reference", metavar="DIR",

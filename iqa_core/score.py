@@ -22,14 +22,14 @@ from iqa_core.files import cache_dir, code_hash, progress, stamp
 from iqa_core.score_files import References, search_images, warn_of_the_rest
 # METHODS and load_method are for those who import this file.
 from iqa_core.score_methods import (
-    CLASSES, FULL_REFERENCE, METHODS, choose, load_chosen, load_method, weights_file)
+    CLASSES, DEFAULT, FULL_REFERENCE, METHODS, choose, load_chosen, load_method, weights_file)
 from iqa_core.store import RowStore
 
 
 def score_paths(
     paths: str | Path | Iterable[str | Path],
     reference: str | Path | None = None,
-    method="re-iqa",
+    method=DEFAULT,
     weights: str | Path | None = None,
     longest: int = 1024,
 ) -> pd.DataFrame:
@@ -57,8 +57,8 @@ def score_paths(
 
         PSNR is in dB, 100 for identical images; SSIM and MS-SSIM are at most 1. The trained methods
         estimate the scores of their training set, in [0, 1], and may lie outside: nothing is
-        clamped. YOTO is at least 0; BRISQUE, frozen ridge, Re-IQA, QFM-IQM and DRI-IQA have no
-        bounds.
+        clamped. YOTO is at least 0; BRISQUE, frozen ridge, frozen MLP, Re-IQA, QFM-IQM and
+        DRI-IQA have no bounds.
 
     Raises:
         ValueError: as `load_method`, `search_images` and `References`; a full-reference method

@@ -16,12 +16,14 @@ FULL_REFERENCE = ("psnr", "ssim", "ms_ssim")
 CLASSES = {
     "brisque": ("baselines", "Brisque"),
     "frozen ridge": ("features", "FrozenRidge"),
+    "frozen mlp": ("frozen_mlp", "FrozenMLP"),
     "re-iqa": ("reiqa", "ReIQA"),
     "yoto": ("yoto", "YOTO"),
     "qfm-iqm": ("qfm", "QFMIQM"),
     "dri-iqa": ("dri", "DRIIQA"),
 }
 METHODS = (*FULL_REFERENCE, *CLASSES)
+DEFAULT = "frozen mlp"
 
 
 def _letters(name: str) -> str:

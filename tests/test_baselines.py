@@ -15,6 +15,7 @@ from sklearn.linear_model import Ridge
 from iqa_core import baselines, data, images, metrics
 from iqa_core.baselines import Brisque, FullReference, brisque_features
 from iqa_core.features import FrozenRidge, pooled
+from iqa_core.frozen_mlp import FAR, FrozenMLP
 
 
 def photo(name: str = "coffee", size: int = 256) -> torch.Tensor:
@@ -47,10 +48,10 @@ def dataset(tmp_path):
     return data.from_csv(tmp_path / "mine.csv", low=0, high=1)
 
 
-METHODS = [Brisque, lambda: FrozenRidge(weights="offline")]
+METHODS = [Brisque, lambda: FrozenRidge(weights="offline"), lambda: FrozenMLP(["tf_efficientnet_lite0"], "offline")]
 
 
-@pytest.mark.parametrize("make", METHODS, ids=["brisque", "ridge"])
+@pytest.mark.parametrize("make", METHODS, ids=["brisque", "ridge", "mlp"])
 def test_fit_score_predict_agree_and_point_upwards(make, dataset):
     train, val, test = data.splits(dataset, seed=0)
     method = make().fit(train, val)
@@ -62,14 +63,14 @@ def test_fit_score_predict_agree_and_point_upwards(make, dataset):
     assert metrics.srcc(pred, test.scores) > 0.7  # higher = better: the noise pulls it down
 
 
-@pytest.mark.parametrize("make", METHODS, ids=["brisque", "ridge"])
-def test_a_saved_method_gives_the_same_scores(make, dataset, tmp_path):
+@pytest.mark.parametrize("make, largest", [*zip(METHODS, (100_000, 100_000, 700_000))], ids=["brisque", "ridge", "mlp"])
+def test_a_saved_method_gives_the_same_scores(make, largest, dataset, tmp_path):
     train, val, test = data.splits(dataset, seed=0)
     method = make().fit(train, val)
     method.save(tmp_path / "fitted.pt")
     again = type(method).load(tmp_path / "fitted.pt")
     assert np.array_equal(again.predict(test), method.predict(test))
-    assert (tmp_path / "fitted.pt").stat().st_size < 100_000
+    assert (tmp_path / "fitted.pt").stat().st_size < largest
 
 
 def test_files_of_other_methods_or_weights_are_refused(dataset, tmp_path):
@@ -106,6 +107,29 @@ def test_the_ridge_is_sklearns_with_many_pictures_and_few_features():
     state = next(FrozenRidge(weights="random")._candidates(f, y, [7.0]))
     theirs = Ridge(alpha=7.0).fit((f - f.mean(0)) / f.std(0), y)
     assert np.allclose(state["w"], theirs.coef_) and np.isclose(state["b"], theirs.intercept_)
+
+
+def test_the_small_networks_score_as_their_formula_says(dataset):
+    train, _, test = data.splits(dataset, seed=1)
+    method = FrozenMLP(["tf_efficientnet_lite0"], "offline").fit(train)
+    s = {name: np.asarray(value, np.float64) for name, value in method.state.items()}
+    z = np.clip((method._features(test) - s["mean"]) / s["std"], -FAR, FAR)
+    each = []
+    for first, first_bias, last, last_bias in zip(s["first"], s["first_bias"], s["last"], s["last_bias"]):
+        hidden = torch.nn.functional.gelu(torch.from_numpy(z @ first.T + first_bias)).numpy()
+        each.append(hidden @ last + last_bias)
+    assert np.allclose(method.predict(test), np.mean(each, 0), atol=1e-5)
+    assert min(np.abs(a - b).max() for a, b in zip(each, each[1:])) > 0, "the members must differ"
+
+
+def test_the_small_networks_are_the_same_every_time_and_leave_the_callers_chance_alone(dataset):
+    method = FrozenMLP(["tf_efficientnet_lite0"], "offline")
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first = method.fit(dataset).state
+    assert torch.equal(torch.rand(3), expected)
+    assert all(np.array_equal(value, first[name]) for name, value in method.fit(dataset).state.items())
 
 
 def test_the_constants_are_chosen_on_the_validation_part_alone(dataset):

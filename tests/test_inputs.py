@@ -10,7 +10,7 @@ from PIL import Image
 
 import data_download
 from data_download.made import offline
-from iqa_core import baselines, data, dri, dri_stages, evaluate, features, files, images, inputs, qfm, reiqa, reiqa_experts, reiqa_pairs, reiqa_pretrain, score, settings
+from iqa_core import baselines, data, dri, dri_stages, evaluate, features, files, frozen_mlp, images, inputs, qfm, reiqa, reiqa_experts, reiqa_pairs, reiqa_pretrain, score, settings
 from iqa_core import train as training
 from iqa_core import yoto
 
@@ -203,12 +203,13 @@ def test_an_image_that_is_too_small_for_a_metric_is_named(dataset):
 
 def learning_methods(folder) -> dict:
     return {"brisque": baselines.Brisque(), "frozen ridge": features.FrozenRidge("test_efficientnet", "random"),
+            "frozen mlp": frozen_mlp.FrozenMLP(["test_efficientnet"], "random"),
             "re-iqa": reiqa.ReIQA(reiqa.ReIQAConfig("quality", quality=expert_file(folder))),
             "re-iqa fr": full_reference_methods(folder)["re-iqa"], "yoto": yoto.YOTO(TINY_YOTO),
             "qfm-iqm": qfm.QFMIQM(TINY_QFM), "dri-iqa": dri.DRIIQA(TINY_DRI)}
 
 
-LEARNING = ["brisque", "frozen ridge", "re-iqa", "re-iqa fr", "yoto", "qfm-iqm", "dri-iqa"]
+LEARNING = ["brisque", "frozen ridge", "frozen mlp", "re-iqa", "re-iqa fr", "yoto", "qfm-iqm", "dri-iqa"]
 
 
 def with_scores(dataset: data.Dataset, value: float) -> data.Dataset:

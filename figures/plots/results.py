@@ -20,7 +20,7 @@ from figures.compare import IMAGES
 from figures.plots.diagram import write
 from lesson import plot
 
-ALT = {"results": "SRCC of four papers' methods and five baselines on each dataset: a dot a split, a bar "
+ALT = {"results": "SRCC of four papers' methods and six baselines on each dataset: a dot a split, a bar "
                   "the median, best on top, squares with a reference and circles without"}
 NR, FR = "without reference", "with reference"
 SHOWN = {  # (method, task): name, kind
@@ -29,6 +29,7 @@ SHOWN = {  # (method, task): name, kind
     ("ms_ssim", "FR"): ("MS-SSIM", FR),
     ("brisque", "NR"): ("BRISQUE", NR),
     ("frozen ridge", "NR"): ("frozen ridge", NR),
+    ("frozen mlp", "NR"): ("frozen MLP", NR),
     ("re-iqa", "NR"): ("Re-IQA", NR),
     ("re-iqa", "FR"): ("Re-IQA, FR", FR),
     ("yoto", "NR"): ("YOTO", NR),

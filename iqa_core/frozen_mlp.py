@@ -1,0 +1,121 @@
+"""Small networks on the features of frozen networks: the scorer that this kit takes by default.
+
+It is no method of a paper. It has the features of `features.FrozenRidge`, of two networks, and in
+place of the ridge a few small networks whose inputs are dropped at random in training.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from iqa_core.data import Dataset
+from iqa_core.features import FeatureMethod, FrozenRidge
+
+WIDTH = 32  # of the hidden layer
+MEMBERS = 5
+DROP = 0.5  # share of the inputs, and of the hidden numbers
+BATCH = 64
+EPOCHS = 40
+LR = 3e-4
+DECAY = 0.05
+FAR = 6.0  # standardised features are cut off there: an odd image must not throw a score far out
+
+
+class FrozenMLP(FeatureMethod):
+    """Frozen ImageNet networks under the mean of a few small networks.
+
+        phi(x) = the features of `FrozenRidge` of each frozen network, one after the other
+        score(x) = mean_m (w_m . gelu(W_m z(phi) + b_m) + c_m)
+
+    where z is phi standardised on the training part. In training half of all features are set to 0
+    at random, anew in each step, and so is half of the hidden numbers: what is learnt must not hang
+    on a few features. The loss is the squared error of standardised scores. Nothing is chosen on a
+    validation part: the constants of this module were chosen on splits 20 to 23 of BIQ2021.
+
+    Args:
+        networks: timm names, as for `FrozenRidge`; each takes images of any size.
+        weights: as in `backbones.pyramid`, the same word for all.
+
+    >>> method = FrozenMLP(["tf_efficientnet_lite0"], "random")
+    >>> method.extract(torch.rand(1, 3, 64, 64)).shape
+    torch.Size([1, 2048])
+    """
+
+    name = "frozen mlp"
+    _STATE = ("mean", "std", "first", "first_bias", "last", "last_bias")
+    grid = [DROP]
+    default = DROP
+    DEFAULT = ("tf_efficientnet_lite0", "tf_efficientnet_lite2")
+
+    def __init__(self, networks: list[str] | tuple[str, ...] = DEFAULT, weights: str = "auto"):
+        self.variant = "" if tuple(networks) == self.DEFAULT else f"networks={'+'.join(networks)}"
+        self.settings = {"networks": list(networks), "weights": str(weights)}
+        self.parts = [FrozenRidge(name, weights) for name in networks]
+        self.key = ", ".join(part.key for part in self.parts)
+
+    def extract(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> features (B, D) of all networks."""
+        return torch.cat([part.extract(x) for part in self.parts], 1)
+
+    def _features(self, dataset: Dataset) -> np.ndarray:
+        # the caches of the networks, which a frozen ridge fills, too
+        return np.hstack([part._features(dataset) for part in self.parts])
+
+    def _candidates(
+        self, features: np.ndarray, scores: np.ndarray, grid: list[float]
+    ) -> Iterator[dict]:
+        mean = features.mean(0)
+        std = np.maximum(features.std(0), 1e-6)
+        z = torch.from_numpy(np.clip((features - mean) / std, -FAR, FAR)).float()
+        centre = scores.mean()
+        spread = max(scores.std(), 1e-6)
+        y = torch.from_numpy((scores - centre) / spread).float()
+        for drop in grid:
+            members = [_train(z, y, drop, seed) for seed in range(MEMBERS)]
+            first, first_bias, last, last_bias = map(torch.stack, zip(*members))
+            yield {
+                "mean": mean.astype(np.float32),
+                "std": std.astype(np.float32),
+                "first": first.half().numpy(),  # (members, WIDTH, D): half precision, for the file
+                "first_bias": first_bias.numpy(),
+                "last": (spread * last).numpy(),
+                "last_bias": (centre + spread * last_bias).numpy(),
+            }
+
+    @staticmethod
+    def _regress(features: np.ndarray, state: dict) -> np.ndarray:
+        z = torch.from_numpy((features - state["mean"]) / state["std"]).float().clamp(-FAR, FAR)
+        first, first_bias, last, last_bias = (
+            torch.from_numpy(np.asarray(state[name], np.float32)) for name in FrozenMLP._STATE[2:])
+        hidden = nn.functional.gelu(z @ first.mT + first_bias[:, None])  # (members, N, WIDTH)
+        each = (hidden @ last[..., None])[..., 0] + last_bias  # (members, N)
+        return each.mean(0).double().numpy()
+
+
+def _train(z: Tensor, y: Tensor, drop: float, seed: int) -> tuple[Tensor, ...]:
+    """One small network, trained on standardised features (N, D) and scores (N,).
+
+    Returns:
+        Its weights: (WIDTH, D), (WIDTH,), (WIDTH,), (1,).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first = nn.Linear(z.shape[1], WIDTH)
+        last = nn.Linear(WIDTH, 1)
+        net = nn.Sequential(nn.Dropout(drop), first, nn.GELU(), nn.Dropout(drop), last)
+        optimizer = torch.optim.AdamW(net.parameters(), LR, weight_decay=DECAY)
+        batch = min(BATCH, len(z))
+        steps = EPOCHS * (len(z) // batch)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, steps, pct_start=0.1)
+        for _ in range(EPOCHS):
+            order = torch.randperm(len(z))[: len(z) // batch * batch]
+            for rows in order.split(batch):
+                loss = (net(z[rows])[:, 0] - y[rows]).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                scheduler.step()
+    weights = (first.weight, first.bias, last.weight[0], last.bias)
+    return tuple(weight.detach() for weight in weights)
