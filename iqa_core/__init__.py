@@ -26,7 +26,7 @@ Training and judging
     encoders            what a method sees of an image: the maps of a network, frozen or not
     frozen_maps         maps of a dataset under a frozen encoder, computed once
     features            pooled features, ridge regression, FeatureMethod, FrozenRidge
-    frozen_mlp          small networks on such features: what scores by default
+    frozen_mlp          small networks on the features of Re-IQA's experts: the default scorer
     settings            checks of settings, and the source of each
     train               ONE loop over stages: optimizer, scheduler, checkpoint
     hardware            what it runs on: CPU, one GPU or several, and their precision

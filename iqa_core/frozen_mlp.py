@@ -1,17 +1,20 @@
-"""Small networks on the features of frozen networks: the scorer that this kit takes by default.
+"""Small networks on the features of two frozen experts: the scorer that this kit takes by default.
 
-It is no method of a paper. It has the features of `features.FrozenRidge`, of two networks, and in
-place of the ridge a few small networks whose inputs are dropped at random in training.
+It is no method of a paper. The features are those of Re-IQA's two experts, read at all levels; in
+place of the ridge stand a few small networks whose inputs are dropped at random in training.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from iqa_core.data import Dataset
-from iqa_core.features import FeatureMethod, FrozenRidge
+from iqa_core.features import FeatureMethod
+from iqa_core.reiqa import ReIQA, ReIQAConfig
+from iqa_core.settings import from_saved
 
 WIDTH = 32  # of the hidden layer
 MEMBERS = 5
@@ -24,9 +27,10 @@ FAR = 6.0  # standardised features are cut off there: an odd image must not thro
 
 
 class FrozenMLP(FeatureMethod):
-    """Frozen ImageNet networks under the mean of a few small networks.
+    """Two frozen experts under the mean of a few small networks.
 
-        phi(x) = the features of `FrozenRidge` of each frozen network, one after the other
+        phi(x) = the features of `ReIQA` with readout="pyramid": mean and standard deviation of the
+                 maps of all levels, of both experts, at full and at half size
         score(x) = mean_m (w_m . gelu(W_m z(phi) + b_m) + c_m)
 
     where z is phi standardised on the training part. In training half of all features are set to 0
@@ -35,10 +39,13 @@ class FrozenMLP(FeatureMethod):
     validation part: the constants of this module were chosen on splits 20 to 23 of BIQ2021.
 
     Args:
-        networks: timm names, as for `FrozenRidge`; each takes images of any size.
-        weights: as in `backbones.pyramid`, the same word for all.
+        config: which experts look, and how they are read; see `ReIQAConfig`. What it says of the
+            regression does not count here.
 
-    >>> method = FrozenMLP(["tf_efficientnet_lite0"], "random")
+    Raises:
+        ValueError: a config with full_reference=True: this method looks at the image alone.
+
+    >>> method = FrozenMLP(ReIQAConfig("content", content_weights="random", readout="pyramid"))
     >>> method.extract(torch.rand(1, 3, 64, 64)).shape
     torch.Size([1, 2048])
     """
@@ -47,21 +54,29 @@ class FrozenMLP(FeatureMethod):
     _STATE = ("mean", "std", "first", "first_bias", "last", "last_bias")
     grid = [DROP]
     default = DROP
-    DEFAULT = ("tf_efficientnet_lite0", "tf_efficientnet_lite2")
+    CONFIG = ReIQAConfig(readout="pyramid")
 
-    def __init__(self, networks: list[str] | tuple[str, ...] = DEFAULT, weights: str = "auto"):
-        self.variant = "" if tuple(networks) == self.DEFAULT else f"networks={'+'.join(networks)}"
-        self.settings = {"networks": list(networks), "weights": str(weights)}
-        self.parts = [FrozenRidge(name, weights) for name in networks]
-        self.key = ", ".join(part.key for part in self.parts)
+    def __init__(self, config: ReIQAConfig | dict = CONFIG):
+        self.experts = ReIQA(config)
+        if self.experts.config.full_reference:
+            raise ValueError("frozen mlp has no full-reference form: leave out "
+                             "full_reference=True, or use ReIQA.")
+        self.settings = self.experts.settings
+        self.variant = "" if self.experts.config == self.CONFIG else self.experts.variant
+        self.key = self.experts.key
 
     def extract(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> features (B, D) of all networks."""
-        return torch.cat([part.extract(x) for part in self.parts], 1)
+        """(B, 3, H, W) in [0, 1] -> features (B, D) of all experts."""
+        return self.experts.extract(x)
 
     def _features(self, dataset: Dataset) -> np.ndarray:
-        # the caches of the networks, which a frozen ridge fills, too
-        return np.hstack([part._features(dataset) for part in self.parts])
+        return self.experts._features(dataset)
+
+    @classmethod
+    def _from_settings(cls, settings, path: str | Path):
+        settings = settings if isinstance(settings, dict) else {}
+        config = from_saved(ReIQAConfig, settings.get("config"), path)
+        return super()._from_settings({**settings, "config": config}, path)
 
     def _candidates(
         self, features: np.ndarray, scores: np.ndarray, grid: list[float]

@@ -16,6 +16,7 @@ from iqa_core import baselines, data, images, metrics
 from iqa_core.baselines import Brisque, FullReference, brisque_features
 from iqa_core.features import FrozenRidge, pooled
 from iqa_core.frozen_mlp import FAR, FrozenMLP
+from iqa_core.reiqa import ReIQAConfig
 
 
 def photo(name: str = "coffee", size: int = 256) -> torch.Tensor:
@@ -48,7 +49,7 @@ def dataset(tmp_path):
     return data.from_csv(tmp_path / "mine.csv", low=0, high=1)
 
 
-METHODS = [Brisque, lambda: FrozenRidge(weights="offline"), lambda: FrozenMLP(["tf_efficientnet_lite0"], "offline")]
+METHODS = [Brisque, lambda: FrozenRidge(weights="offline"), lambda: FrozenMLP(ReIQAConfig("content", content_weights="offline", readout="pyramid"))]
 
 
 @pytest.mark.parametrize("make", METHODS, ids=["brisque", "ridge", "mlp"])
@@ -111,7 +112,7 @@ def test_the_ridge_is_sklearns_with_many_pictures_and_few_features():
 
 def test_the_small_networks_score_as_their_formula_says(dataset):
     train, _, test = data.splits(dataset, seed=1)
-    method = FrozenMLP(["tf_efficientnet_lite0"], "offline").fit(train)
+    method = METHODS[2]().fit(train)
     s = {name: np.asarray(value, np.float64) for name, value in method.state.items()}
     z = np.clip((method._features(test) - s["mean"]) / s["std"], -FAR, FAR)
     each = []
@@ -122,8 +123,13 @@ def test_the_small_networks_score_as_their_formula_says(dataset):
     assert min(np.abs(a - b).max() for a, b in zip(each, each[1:])) > 0, "the members must differ"
 
 
+def test_the_small_networks_have_no_full_reference_form():
+    with pytest.raises(ValueError, match="frozen mlp has no full-reference form: leave out full_reference=True"):
+        FrozenMLP(ReIQAConfig("content", content_weights="random", full_reference=True))
+
+
 def test_the_small_networks_are_the_same_every_time_and_leave_the_callers_chance_alone(dataset):
-    method = FrozenMLP(["tf_efficientnet_lite0"], "offline")
+    method = METHODS[2]()
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)

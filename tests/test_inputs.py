@@ -203,7 +203,7 @@ def test_an_image_that_is_too_small_for_a_metric_is_named(dataset):
 
 def learning_methods(folder) -> dict:
     return {"brisque": baselines.Brisque(), "frozen ridge": features.FrozenRidge("test_efficientnet", "random"),
-            "frozen mlp": frozen_mlp.FrozenMLP(["test_efficientnet"], "random"),
+            "frozen mlp": frozen_mlp.FrozenMLP(reiqa.ReIQAConfig("quality", quality=expert_file(folder), readout="pyramid")),
             "re-iqa": reiqa.ReIQA(reiqa.ReIQAConfig("quality", quality=expert_file(folder))),
             "re-iqa fr": full_reference_methods(folder)["re-iqa"], "yoto": yoto.YOTO(TINY_YOTO),
             "qfm-iqm": qfm.QFMIQM(TINY_QFM), "dri-iqa": dri.DRIIQA(TINY_DRI)}

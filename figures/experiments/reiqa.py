@@ -183,8 +183,9 @@ def arms(dataset: data.Dataset) -> dict[str, ReIQA]:
     one_scale = ReIQAConfig(half_scale=False, standardise=True)
     methods["both, final, one scale"] = ReIQA(one_scale)
     if dataset.card.reference:
-        compared = ReIQAConfig(full_reference=True, standardise=True)
-        methods["both, final, full reference"] = ReIQA(compared)
+        for readout in ("final", "pyramid"):
+            compared = ReIQAConfig(full_reference=True, readout=readout, standardise=True)
+            methods[f"both, {readout}, full reference"] = ReIQA(compared)
     return methods
 
 
