@@ -61,6 +61,7 @@ class FrozenMLP(FeatureMethod):
         if self.experts.config.full_reference:
             raise ValueError("frozen mlp has no full-reference form: leave out "
                              "full_reference=True, or use ReIQA.")
+        self.nets = self.experts.nets
         self.settings = self.experts.settings
         self.variant = "" if self.experts.config == self.CONFIG else self.experts.variant
         self.key = self.experts.key
