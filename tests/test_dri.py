@@ -589,7 +589,7 @@ def test_every_setting_says_where_it_comes_from():
 def test_restoration_learns_to_take_noise_away(cache):
     """On an image that it has not seen, after 80 steps with noise alone."""
     photos = [*Uint8Images(pristine(data_download.load("offline"), None))][:7]
-    c = dataclasses.replace(SMOKE, restorer_steps=80, restorer_lr=7e-3, extractor_steps=10)
+    c = dataclasses.replace(SMOKE, restorer_steps=80, restorer_lr=3e-3, extractor_steps=10)
     torch.manual_seed(0)
     net = Network(c)
     only = pytest.MonkeyPatch()
