@@ -165,7 +165,8 @@ def prepare(folder: str | Path, make: Callable[[Path], object]) -> Path:
     temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}")
     try:
         temporary.mkdir(parents=True)
-        temporary.rmdir()
+        # another process, which holds the lock, may have removed it as a leftover
+        shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise ValueError(f"{folder}: cannot be made ({error.strerror}). Set IQA_CACHE or IQA_DATA "
                          "to a folder that can be written.") from error

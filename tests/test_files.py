@@ -73,6 +73,22 @@ def test_two_processes_prepare_once(tmp_path):
     assert sorted(os.listdir(tmp_path / "set")) == ["part1", "part2"]
 
 
+def test_a_preparation_survives_another_process_that_cleans_up(tmp_path, monkeypatch):
+    """The other one holds the lock, and takes the folder in which this one tries whether it may write for a leftover."""
+    whole = Path.mkdir
+    removed = []
+
+    def cleaned_up_at_once(path, *how, **more):
+        whole(path, *how, **more)
+        if path.name.startswith(".set-") and not removed:
+            path.rmdir()
+            removed.append(path)
+
+    monkeypatch.setattr(Path, "mkdir", cleaned_up_at_once)
+    _prepare(tmp_path, 0)
+    assert removed and sorted(os.listdir(tmp_path / "set")) == ["part1", "part2"]
+
+
 def test_a_killed_preparation_leaves_no_folder_and_the_next_one_cleans_up(tmp_path):
     process = multiprocessing.get_context("fork").Process(target=_prepare, args=(tmp_path, 60))
     process.start()
