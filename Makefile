@@ -2,6 +2,7 @@
 # make results     puts the rows of finished quick and full runs into the ledger, and renders RESULTS, figures and README's datasets
 # make test        sets everything up, runs all tests and all notebooks
 # make lab         opens the notebooks in JupyterLab, in quick mode
+# make site        builds the notebooks and the course pack into pages: build/site/_build/html/index.html
 # make bench       times the kit beside its peers
 # make rehearse    goes through the papers' settings on the CPU, two steps each, and says what a GPU will need
 # MODE=smoke|quick|full (or IQA_MODE) says how much is computed; IQA_DATA=folder says where datasets lie.
@@ -11,7 +12,7 @@ BIN := .venv/bin
 # Threads that wait should sleep: spinning ones slow everything down many times when the machine has other work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: reproduce results test lab bench rehearse clean
+.PHONY: reproduce results test lab site bench rehearse clean
 .DEFAULT_GOAL := reproduce
 
 # A person who opens a notebook wants what its text describes (quick); `make reproduce` alone is a run-through (smoke).
@@ -32,6 +33,11 @@ test: .venv/ready
 lab: export IQA_MODE := $(or $(MODE),$(IQA_MODE),quick)
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+site: .venv/ready
+	@$(call install,site)
+	$(BIN)/jupyter-book build --quiet --path-output build/site notebooks
+	@echo "The pages: build/site/_build/html/index.html"
 
 bench: export IQA_MODE := $(or $(MODE),$(IQA_MODE),smoke)
 bench: .venv/ready

@@ -50,6 +50,21 @@ def test_nothing_is_pinned():
     assert not [entry for entry in PROJECT["dependencies"] if "==" in entry or "<" in entry]
 
 
+def test_the_site_has_every_notebook_and_every_page_of_the_course():
+    notebooks = ROOT / "notebooks"
+    toc = yaml.safe_load((notebooks / "_toc.yml").read_text("utf-8"))
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    named = [toc["root"], *(chapter["file"] for chapter in chapters)]
+    inside = [section["glob"] for chapter in chapters for section in chapter.get("sections", [])]
+    pages = [path.relative_to(notebooks).with_suffix("") for path in
+             [*notebooks.glob("*.ipynb"), *notebooks.glob("*.md"), *notebooks.glob("course/*.md")]]
+    missing = [page for page in pages
+               if page.as_posix() not in named and not any(page.match(pattern) for pattern in inside)]
+    assert not missing and len(named) == len(set(named))
+    site = yaml.safe_load((notebooks / "_config.yml").read_text("utf-8"))
+    assert site["repository"]["url"] == PROJECT["urls"]["Repository"]
+
+
 def test_python_version_of_the_makefile_is_the_projects():
     assert "sys.version_info < (3, 11)" in (ROOT / "Makefile").read_text("utf-8")
     assert PROJECT["requires-python"] == ">=3.11"

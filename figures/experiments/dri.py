@@ -39,7 +39,7 @@ from torch import Tensor, nn
 import data_download
 from figures import FOLDER, ledger, report, trainings
 from iqa_core import comparisons, data, dri, dri_stages, frozen_maps, images, metrics
-from iqa_core.data import Dataset
+from iqa_core.data import Dataset, DatasetError
 from iqa_core.distortions import TYPES, distort
 from iqa_core.dri_extractor import Extractor, contrast, correlation, grid, relations
 from iqa_core.frozen_maps import FrozenMaps
@@ -406,9 +406,13 @@ def methods(mode: str, dataset: str) -> dict[str, dri.DRIIQA]:
 def scores(mode: str) -> None:
     """The ladder on every split of both sets."""
     for name, count in IMAGES.items():
-        if name in data_download.available():
-            arms = [*methods(mode, name).values()]
-            trainings.train_all(arms, name, count[mode], SEEDS, mode)
+        try:
+            data_download.load(name)
+        except DatasetError as error:
+            print(f"{name} is left out: {error}")
+            continue
+        arms = [*methods(mode, name).values()]
+        trainings.train_all(arms, name, count[mode], SEEDS, mode)
 
 
 # --- restored images ---------------------------------------------------------------------------
