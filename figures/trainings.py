@@ -110,10 +110,15 @@ def announced(results: Iterable[tuple], total: int,
 
 
 def rows_on(name: str, at_most: int, mode: str) -> pd.DataFrame:
-    """Rows of the ledger about a set of at most so many images in a mode."""
+    """Rows of the ledger about a set of at most so many images in a mode.
+
+    What was trained on another set and tested on this one is left out.
+    """
     images = len(data_download.load(name).thin(at_most))
     rows = ledger.read()
-    return rows[(rows["dataset"] == name) & (rows["mode"] == mode) & (rows["images"] == images)]
+    here = rows["trained_on"].isin(["", name])
+    of_set = (rows["dataset"] == name) & (rows["images"] == images)
+    return rows[here & of_set & (rows["mode"] == mode)]
 
 
 def rows_of(rows: pd.DataFrame, method) -> pd.DataFrame:

@@ -178,7 +178,7 @@ class DRIConfig:
 
 QUICK = DRIConfig(trunk="tf_efficientnet_lite0", contents=4, patch=96, extractor_steps=300,
                   trunk_rate=0.0, restorer_width=12, restorer_blocks=(1, 1, 1, 1),
-                  restorer_patch=64, clean=0.15, restorer_steps=700, restorer_lr=5e-3,
+                  restorer_patch=64, clean=0.15, restorer_steps=8400, restorer_lr=2.5e-3,
                   parts="shipped", encoder="tf_efficientnet_lite0", frozen=True, side=4,
                   spread=True, width=64, readout="pooled", rs="align", joint=False, crop=128,
                   epochs=12, batch=32, optimizer="adamw", lr=1e-3, warmup=0.05, rank=0.9,

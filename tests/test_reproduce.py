@@ -9,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import data_download
 from figures import compare, ledger, report, reproduce, trainings
-from iqa_core import dri, files
+from iqa_core import data, dri, files
 
 ROOT = Path(__file__).parent.parent
 
@@ -245,3 +246,13 @@ def test_a_table_of_a_run_shows_its_own_rows_only(tmp_path):
     table = reproduce.comparison(tmp_path / "ledger.csv", "smoke")
     shown = {"SRCC": "PSNR", "offline": "0.500 [0.375, 0.625], 2 splits"}
     assert table.to_dict("records") == [shown]
+
+
+def test_what_was_trained_on_another_set_is_no_training_on_this_one(monkeypatch):
+    rows = ledger.read(ROOT / "figures" / "ledger.csv")
+    one = rows[(rows["method"] == "qfm-iqm") & (rows["dataset"] == "biq2021")].head(1)
+    other = one.assign(trained_on="tid2013-kodak")
+    both = pd.concat([one, other]).assign(images=4, mode="quick")
+    monkeypatch.setattr(ledger, "read", lambda: both)
+    monkeypatch.setattr(data_download, "load", lambda name: data.example(count=4))
+    assert trainings.rows_on("biq2021", 4, "quick")["trained_on"].tolist() == ["biq2021"]
