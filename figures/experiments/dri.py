@@ -143,7 +143,7 @@ def gain(restored: Tensor, x: Tensor, x_ref: Tensor) -> float:
 # --- what the two vectors know -------------------------------------------------------------------
 
 CONTENTS = (4, 8, 15, 30, 60)
-PROBE_SEEDS = range(5)
+PROBE_SEEDS = range(20)
 
 
 @torch.inference_mode()
@@ -593,7 +593,7 @@ def draw_restoration(ax: plt.Axes) -> None:
 def figure(mode: str) -> None:
     """Left: the bracket. Middle: the ladder. Right: restoration."""
     plot.style()
-    page, axes = plt.subplots(1, 3, figsize=(14, 4.2))
+    page, axes = plt.subplots(1, 3, figsize=(14, 5))
     draw_bracket(axes[0])
     draw_ladder(axes[1], mode)
     draw_restoration(axes[2])
