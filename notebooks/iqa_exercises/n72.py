@@ -1,5 +1,6 @@
 """Exercises of notebook 72: the loss of a mean and its spread, coverage, one factor, leaving out the
-least sure, an ensemble's two variances, a spread in parts, half a spread, what a spread says."""
+least sure, a spread in parts, an ensemble's two variances, a factor that fits any errors, half a
+spread, what a spread says."""
 
 import numpy as np
 import torch
@@ -194,6 +195,47 @@ def errors_and_spreads() -> list[tuple]:
     return [(np.abs(sigma * rng.normal(size=50)), sigma)]
 
 
+def decoupled(log_sigma: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """The logarithm of a spread whose variance is a sum of parts:
+
+        sigma^2 = sigma_0^2 + m_1 sigma_1^2 + ... + m_K sigma_K^2
+
+    log_sigma: (B, 1 + K), log sigma_0 to log sigma_K; present: (B, K), m_k = 1 if distortion k is
+    in the image, else 0. Returns log sigma (B,).
+    """
+    variances = torch.exp(2 * log_sigma)
+    total = variances[:, 0] + (present * variances[:, 1:]).sum(1)
+    return total.log() / 2
+
+
+def decoupled_spreads(log_sigma, present):
+    """The spreads are added. Independent noises add their VARIANCES: square before the sum."""
+    sigmas = torch.exp(log_sigma)
+    return (sigmas[:, 0] + (present * sigmas[:, 1:]).sum(1)).log()
+
+
+def decoupled_everything(log_sigma, present):
+    """Every part counts, whether its distortion is there or not. Multiply by m."""
+    return torch.exp(2 * log_sigma).sum(1).log() / 2
+
+
+def decoupled_without_task(log_sigma, present):
+    """sigma_0 is missing: an undistorted image would have no spread at all."""
+    variances = torch.exp(2 * log_sigma[:, 1:])
+    return (present * variances).sum(1).log() / 2
+
+
+def decoupled_log_variance(log_sigma, present):
+    """This is the logarithm of the variance. Halve it for log sigma."""
+    variances = torch.exp(2 * log_sigma)
+    return (variances[:, 0] + (present * variances[:, 1:]).sum(1)).log()
+
+
+def parts_of_a_spread() -> list[tuple]:
+    draw = torch.Generator().manual_seed(0)
+    return [(torch.randn(6, 4, generator=draw), torch.eye(3).repeat(2, 1))]
+
+
 def two_variances(mu: np.ndarray, sigma: np.ndarray) -> tuple:
     """Score and variances of an ensemble.
 
@@ -237,45 +279,45 @@ def members() -> list[tuple]:
     return [(rng.normal(size=(5, 8)), rng.uniform(0.2, 2, (5, 8)))]
 
 
-def decoupled(log_sigma: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """The logarithm of a spread whose variance is a sum of parts:
+def conformal_factor(ratio: np.ndarray, share: float) -> float:
+    """The factor c with which mu - c sigma ... mu + c sigma covers a new image with at least the
+    probability `share`, whatever the distribution of the errors.
 
-        sigma^2 = sigma_0^2 + m_1 sigma_1^2 + ... + m_K sigma_K^2
-
-    log_sigma: (B, 1 + K), log sigma_0 to log sigma_K; present: (B, K), m_k = 1 if distortion k is
-    in the image, else 0. Returns log sigma (B,).
+    ratio: (n,), (y - mu) / sigma of the validation images. c is the k-th smallest |ratio|, where k
+    is (n + 1) share, rounded up; infinity if k > n. Returns c.
     """
-    variances = torch.exp(2 * log_sigma)
-    total = variances[:, 0] + (present * variances[:, 1:]).sum(1)
-    return total.log() / 2
+    k = int(np.ceil((len(ratio) + 1) * share))
+    return float(np.sort(np.abs(ratio))[k - 1]) if k <= len(ratio) else float("inf")
 
 
-def decoupled_spreads(log_sigma, present):
-    """The spreads are added. Independent noises add their VARIANCES: square before the sum."""
-    sigmas = torch.exp(log_sigma)
-    return (sigmas[:, 0] + (present * sigmas[:, 1:]).sum(1)).log()
+def conformal_factor_signed(ratio, share):
+    """The ratios are sorted with their signs. An interval has two sides: take absolute values."""
+    k = int(np.ceil((len(ratio) + 1) * share))
+    return float(np.sort(ratio)[k - 1]) if k <= len(ratio) else float("inf")
 
 
-def decoupled_everything(log_sigma, present):
-    """Every part counts, whether its distortion is there or not. Multiply by m."""
-    return torch.exp(2 * log_sigma).sum(1).log() / 2
+def conformal_factor_of_n(ratio, share):
+    """k is n times the share. The new image counts as well: (n + 1) times the share, rounded up."""
+    k = int(np.ceil(len(ratio) * share))
+    return float(np.sort(np.abs(ratio))[k - 1])
 
 
-def decoupled_without_task(log_sigma, present):
-    """sigma_0 is missing: an undistorted image would have no spread at all."""
-    variances = torch.exp(2 * log_sigma[:, 1:])
-    return (present * variances).sum(1).log() / 2
+def conformal_factor_from_zero(ratio, share):
+    """This is one place too far: the k-th smallest stands at place k - 1 when counting from 0."""
+    k = int(np.ceil((len(ratio) + 1) * share))
+    return float(np.sort(np.abs(ratio))[k]) if k < len(ratio) else float("inf")
 
 
-def decoupled_log_variance(log_sigma, present):
-    """This is the logarithm of the variance. Halve it for log sigma."""
-    variances = torch.exp(2 * log_sigma)
-    return (variances[:, 0] + (present * variances[:, 1:]).sum(1)).log()
+def conformal_factor_never_infinite(ratio, share):
+    """With few images and a large share k exceeds n, and no interval is wide enough. Return
+    infinity, and not the largest ratio."""
+    k = int(np.ceil((len(ratio) + 1) * share))
+    return float(np.sort(np.abs(ratio))[min(k, len(ratio)) - 1])
 
 
-def parts_of_a_spread() -> list[tuple]:
-    draw = torch.Generator().manual_seed(0)
-    return [(torch.randn(6, 4, generator=draw), torch.eye(3).repeat(2, 1))]
+def ratios_and_shares() -> list[tuple]:
+    ratio = np.random.default_rng(0).normal(size=19)
+    return [(ratio, 0.5), (ratio, 0.68), (ratio, 0.99)]
 
 
 def covered_by(factor: float) -> float:
@@ -326,16 +368,21 @@ EXERCISES = {
          risk_coverage_sum, risk_coverage_area_in_units],
         errors_and_spreads),
     "72.5": Exercise(
+        decoupled,
+        [decoupled_spreads, decoupled_everything, decoupled_without_task, decoupled_log_variance],
+        parts_of_a_spread),
+    "72.6": Exercise(
         two_variances,
         [two_variances_of_mean_spread, two_variances_unsquared, two_variances_sample,
          two_variances_exchanged, two_variances_over_images],
         members),
-    "72.6": Exercise(
-        decoupled,
-        [decoupled_spreads, decoupled_everything, decoupled_without_task, decoupled_log_variance],
-        parts_of_a_spread),
-    "72.7": Number(half_the_spread, 0.02, [twice_the_spread, the_right_spread, half_of_the_share]),
-    "72.8": Choice("c", {
+    "72.7": Exercise(
+        conformal_factor,
+        [conformal_factor_signed, conformal_factor_of_n, conformal_factor_from_zero,
+         conformal_factor_never_infinite],
+        ratios_and_shares),
+    "72.8": Number(half_the_spread, 0.02, [twice_the_spread, the_right_spread, half_of_the_share]),
+    "72.9": Choice("c", {
         "a": "Both images have the same score. A spread is no second score: it says nothing about "
              "which of them is the better one.",
         "b": "The head saw one score of each image, the mean of its observers, and never how far "
