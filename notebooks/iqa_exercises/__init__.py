@@ -35,6 +35,8 @@ class Exercise:
         inputs: () -> list of argument tuples, made anew at each call, the same each time.
         atol: by how much answers may differ.
         start: working code with a bug, to be mended, in place of an empty stub; it has no docstring.
+        slopes: compare as well the gradients of the result's sum by those inputs that ask for one, so
+            that a missing or superfluous `detach()` is noticed.
     """
 
     solution: Callable
@@ -42,6 +44,7 @@ class Exercise:
     inputs: Callable[[], list[tuple]]
     atol: float = 1e-5
     start: Callable | None = None
+    slopes: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def check(number: str, answer) -> Callable | None:
     outputs = []  # of the student's function, one for each tuple of inputs
     for inputs in task.inputs():
         try:
-            output = answer(*inputs)
+            output = _result(task, answer, inputs)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise CheckFailed(f"✗ {number}: your function stopped with {reason}") from error
@@ -150,7 +153,7 @@ def _check_number(number: str, task: Number, answer: float | None) -> None:
 def _difference(outputs: list, task: Exercise, other: Callable) -> str:
     """Say how a student's outputs differ from another function's; "" if they agree."""
     for output, inputs in zip(outputs, task.inputs()):
-        expected = other(*inputs)
+        expected = _result(task, other, inputs)
         several = isinstance(expected, (tuple, list))  # a list in place of one tensor is one result
         mine = _listed(output) if several else [output]
         theirs = _listed(expected)
@@ -171,6 +174,18 @@ def _difference(outputs: list, task: Exercise, other: Callable) -> str:
                 return (f"{difference} Try a tiny input, and print each step. Input: {given}. "
                         f"Expected: {_shown(b)}. Found: {_shown(a)}.")
     return ""
+
+
+def _result(task: Exercise, function: Callable, inputs: tuple):
+    """What a function returns, with its gradients behind it where the exercise asks for them."""
+    output = function(*inputs)
+    if not task.slopes or not torch.is_tensor(output):
+        return output
+    watched = [x for x in inputs if torch.is_tensor(x) and x.requires_grad]
+    if not output.requires_grad:
+        return [output, *map(torch.zeros_like, watched)]
+    slopes = torch.autograd.grad(output.sum(), watched, allow_unused=True)
+    return [output, *[torch.zeros_like(x) if s is None else s for x, s in zip(watched, slopes)]]
 
 
 def _shown(value) -> str:
