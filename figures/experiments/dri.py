@@ -392,10 +392,10 @@ def methods(mode: str, dataset: str) -> dict[str, dri.DRIIQA]:
     if mode == "quick":  # what was computed once can be replaced
         if dataset == "tid2013-kodak":
             arms["oracle"] = Oracle(with_tgb)
+            one = changed(**ADDED, assist=False, split=False, parts="")
+            arms["A3 one vector"] = dri.DRIIQA(one, cid22()[0])
         arms |= {"shuffled": Shuffled(with_tgb), "rival": Rival(with_tgb),
                  "unguided": Unguided(with_tgb)}
-        one = changed(**ADDED, assist=False, split=False, parts="")
-        arms["A3 one vector"] = dri.DRIIQA(one, cid22()[0])
     arms |= {"A1 +q": Arm(changed(**ALONE | ADDED | {"quality": True})),
              "A2 +g": Arm(changed(**ALONE | ADDED | {"degradation": True}))}
     for arm in arms.values():
