@@ -568,7 +568,7 @@ def draw_ladder(ax: plt.Axes, mode: str) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.set(xlabel="SRCC, a dot a split", title="the ladder and its controls")
     ax.invert_yaxis()
-    ax.legend(loc="lower left")
+    ax.legend(loc="lower right")
 
 
 def draw_restoration(ax: plt.Axes) -> None:
