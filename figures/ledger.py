@@ -180,8 +180,9 @@ def leaderboard(path: str | Path | None = None) -> pd.DataFrame:
     rows = rows[rank == _best_in_group(rows, same, rank, "min")]
     seeds = rows.groupby([*same, "mode", "hash", "images"])["seed"].transform("nunique")
     rows = rows[seeds == _best_in_group(rows, same, seeds, "max")]
-    for column in ("images", "date"):
-        rows = rows[rows[column] == _best_in_group(rows, same, rows[column], "max")]
+    rows = rows[rows["images"] == _best_in_group(rows, same, rows["images"], "max")]
+    latest = rows.groupby([*same, "hash"])["date"].transform("max")  # splits may be of several days
+    rows = rows[latest == _best_in_group(rows, same, latest, "max")]
     table = summary(rows)
     columns = {column: table[column] for column in [*same, "mode"]}
     columns["SRCC"] = [_median_and_quartiles(row) for row in table.itertuples()]

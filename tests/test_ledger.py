@@ -231,6 +231,12 @@ def test_leaderboard_takes_the_latest_of_several_settings_of_one_name(path):
     assert ledger.leaderboard(path)["SRCC"].tolist() == ["0.600 [0.600, 0.600]"]
 
 
+def test_leaderboard_keeps_all_splits_of_a_training_that_took_two_days(path):
+    ledger.append(pd.concat([rows(seeds=[0, 1], srcc=0.4), rows(seeds=[2], srcc=0.6, date="2025-02-01")]), path)
+    found = ledger.leaderboard(path)
+    assert found["seeds"].tolist() == [3] and found["SRCC"].tolist() == ["0.400 [0.400, 0.500]"]
+
+
 def test_leaderboard_counts_splits_and_shows_the_correlation_within_contents(path):
     ledger.append(pd.concat([rows(repeat=repeat) for repeat in range(2)]), path)
     assert "SRCC within" not in ledger.leaderboard(path)
