@@ -415,7 +415,7 @@ def scores(mode: str) -> None:
         trainings.train_all(arms, name, count[mode], SEEDS, mode)
 
 
-# --- restored images ---------------------------------------------------------------------------
+# --- restored images -----------------------------------------------------------------------------
 
 RESTORED = "tid2013-kodak"
 
@@ -433,6 +433,7 @@ def restored(mode: str) -> None:
 
 
 def _judged_restored(job: tuple[int, str]) -> dict[str, float]:
+    """SRCC of both arms with MS-SSIM on one test part, degraded and restored."""
     seed, mode = job
     dataset = data_download.load(RESTORED).thin(IMAGES[RESTORED][mode])
     train, val, test = data.splits(dataset, seed)
