@@ -157,7 +157,8 @@ def settings(name: str, dataset: data.Dataset, mode: str) -> tuple:
 def build(name: str, dataset: data.Dataset, mode: str, seed: int):
     """A method, ready to be trained on a set.
 
-    What it has learnt is written into the cache folder, but not in smoke.
+    What it has learnt is written into the cache folder, but not in smoke. In full mode a slow one
+    leaves a checkpoint after every epoch, so that one that was killed goes on.
     """
     base, *arguments = settings(name, dataset, mode)
     if name in METRICS:
@@ -167,10 +168,15 @@ def build(name: str, dataset: data.Dataset, mode: str, seed: int):
         name = base.name  # so that its rows are those of the method itself
 
         def fit(self, train: data.Dataset, val: data.Dataset | None = None):
-            # Of the slow ones the last epoch counts; to look at the others as well takes time.
-            super().fit(train, val if name in CHEAP else None)
+            path = weights_file(mode, name, dataset, seed)
+            if name in CHEAP:
+                super().fit(train, val)
+            else:
+                # The last epoch counts; to look at the others as well takes time.
+                checkpoint = path.with_name(f"{path.name}.ckpt") if mode == "full" else None
+                super().fit(train, checkpoint=checkpoint)
             if mode != "smoke":
-                self.save(weights_file(mode, name, dataset, seed))
+                self.save(path)
             return self
 
     return Saved(*arguments)

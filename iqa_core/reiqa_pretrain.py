@@ -204,6 +204,20 @@ def pretrain(photographs: Sequence[Tensor], config: PretrainConfig,
             checkpoint of other settings.
         RuntimeError: the loss is not finite.
     """
+    stage = pretraining(photographs, config, checkpoint, workers, every)
+    table = fit(stage)
+    rates = [config.lr * stage.schedule(step) for step in range(stage.steps)]
+    return stage.module, table.assign(step=range(stage.steps), lr=rates)
+
+
+def pretraining(photographs: Sequence[Tensor], config: PretrainConfig,
+                checkpoint: str | Path | None = None, workers: int = 0, every: int = 100
+                ) -> Stage:
+    """The training that `pretrain` goes through; its `module` is the model.
+
+    Raises:
+        ValueError: as `pretrain`.
+    """
     per_epoch = _steps_per_epoch(len(photographs), config)
     steps = round(config.epochs * per_epoch)
     device = accelerator().device
@@ -220,14 +234,11 @@ def pretrain(photographs: Sequence[Tensor], config: PretrainConfig,
 
     if len(model.queue) and not (checkpoint and Path(checkpoint).is_file()):
         _fill_queue(model, photographs, config)
-    rates = [learning_rate(step / per_epoch, config) for step in range(steps)]
-    stage = Stage("pretraining", model, model.loss, batches, steps,
-                  every * accelerator().gradient_accumulation_steps, _optimizer(model, config),
-                  lambda step: rates[step] / config.lr,
-                  {"config": to_save(config), "images": about(photographs)}, config.seed,
-                  checkpoint=checkpoint)
-    table = fit(stage)
-    return model, table.assign(step=range(steps), lr=rates)
+    return Stage("pretraining", model, model.loss, batches, steps,
+                 every * accelerator().gradient_accumulation_steps, _optimizer(model, config),
+                 lambda step: learning_rate(step / per_epoch, config) / config.lr,
+                 {"config": to_save(config), "images": about(photographs)}, config.seed,
+                 checkpoint=checkpoint)
 
 
 def _steps_per_epoch(count: int, config: PretrainConfig) -> float:
